@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace fovea {
+
+/// Instruction-set levels that engines are built for, weakest first. A level includes those
+/// before it; `kAvx512Bf16` and `kAmx` are not built yet.
+enum class Isa : uint8_t { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+
+constexpr int kIsaCount = 5;
+
+/// scalar, avx2, avx512, avx512_bf16, amx.
+const char* name_of(Isa isa);
+
+/// Parses a name; throws InputError that lists the names.
+Isa parse_isa(std::string_view name);
+
+/// What the processor and the operating system support together.
+struct CpuFeatures {
+  std::string model_name;  ///< as the kernel reports it
+  bool avx2_fma = false;
+  bool avx512 = false;  ///< F, BW, DQ, VL
+  bool avx512_bf16 = false;
+  bool amx_bf16 = false;
+  int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
+
+  bool supports(Isa isa) const;
+};
+
+const CpuFeatures& cpu_features();
+
+/// Strongest level that both the machine supports and FOVEA_MAX_ISA (a level's name) allows.
+/// An unknown name in FOVEA_MAX_ISA throws InputError.
+Isa max_isa();
+
+}  // namespace fovea
