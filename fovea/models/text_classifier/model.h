@@ -1,0 +1,52 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/pimpl.h>
+
+#include "fovea/models/text_classifier/config.h"
+#include "fovea/nn/embedding.h"
+#include "fovea/nn/encoder.h"
+#include "fovea/nn/pooling.h"
+
+namespace fovea::models {
+
+/// Documents packed one after another: no padding. Document n is
+/// tokens[cu_seqlens[n] : cu_seqlens[n + 1]).
+struct PackedBatch {
+  torch::Tensor tokens;      ///< int64 [T], ids below vocab_size
+  torch::Tensor cu_seqlens;  ///< int32 [N + 1], ascending from 0 to T; no document is empty
+};
+
+/// Encoder with a pooling head and a linear classifier over packed documents.
+///
+/// Parameters have the names and shapes of TextClassifierConfig::tensor_specs(). The constructor
+/// draws them from torch's default CPU generator, in that order: torch::manual_seed(s) before it
+/// makes a model reproducible. All of them are float32.
+class TextClassifierImpl : public torch::nn::Module {
+ public:
+  /// Throws InputError where the config is not valid.
+  explicit TextClassifierImpl(TextClassifierConfig config);
+
+  /// Returns logits [N, C], float32 (or autocast's type). Documents do not influence one another.
+  /// In training, dropout seeds are drawn from torch's default CPU generator, so restoring that
+  /// generator's state repeats a step to the bit, for any number of threads.
+  /// Throws c10::Error for shapes, types, ids outside the vocabulary, empty documents or documents
+  /// longer than max_length.
+  torch::Tensor forward(const PackedBatch& batch);
+
+  /// Keeps only each encoder layer's input for the backward and computes the layer again there:
+  /// memory per layer falls to one [T, model_dim] tensor for about a third more time. Same bits.
+  void set_gradient_checkpointing(bool on);
+
+  const TextClassifierConfig& config() const { return config_; }
+
+ private:
+  TextClassifierConfig config_;
+  nn::Embedding embeddings_{nullptr};
+  nn::Encoder encoder_{nullptr};
+  nn::Pooling pooling_{nullptr};
+  torch::nn::Linear classifier_{nullptr};
+};
+TORCH_MODULE(TextClassifier);
+
+}  // namespace fovea::models

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
+
+#include "fovea/nn/packing.h"
+#include "fovea/pattern/pattern.h"
+
+namespace fovea::nn {
+
+struct AttentionOptions {
+  TORCH_ARG(int64_t, model_dim) = 0;
+  TORCH_ARG(int64_t, heads) = 1;
+  TORCH_ARG(int64_t, kv_heads) = 0;    ///< divides heads; 0 means heads
+  TORCH_ARG(bool, bias) = true;        ///< of the projections
+  TORCH_ARG(bool, cross) = false;      ///< keys and values come from another sequence
+  TORCH_ARG(int64_t, memory_dim) = 0;  ///< features of that sequence; 0 means model_dim
+  TORCH_ARG(Pattern, pattern);         ///< full unless set; `segments` is added by itself
+  TORCH_ARG(bool, rotary) = false;     ///< rotate queries and keys by position (self only)
+  TORCH_ARG(double, rope_theta) = 10000;
+  TORCH_ARG(double, dropout) = 0;  ///< of attention weights, in training
+};
+
+/// Multi-head attention over packed documents (Vaswani et al. 2017, §3.2.2), with fewer key heads
+/// where asked (GQA, Ainslie et al. 2023) and exact attention over any pattern (ops/attention.h).
+///
+/// Self: x [T, E] to [T, E]; parameters qkv.weight [(Hq + 2 Hkv) D, E] (rows: queries, keys,
+/// values) and output.weight. Cross: queries from x, keys and values from memory [M, E']; query,
+/// key_value, output. Query document n attends to memory document n. D = E / heads, a multiple of 8
+/// up to 256. Rotary pairs element i with i + D/2 (Su et al. 2021, in the order that Hugging Face
+/// checkpoints use). Xavier-uniform weights, zero biases.
+class AttentionImpl : public torch::nn::Module {
+ public:
+  /// Throws InputError where the options do not fit together.
+  explicit AttentionImpl(const AttentionOptions& options);
+
+  at::Tensor forward(const at::Tensor& x, const Packing& packing);
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, const at::Tensor& memory,
+                     const Packing& memory_packing);
+  /// Dense convenience: [B, S, E] to [B, S, E].
+  at::Tensor forward(const at::Tensor& x);
+
+  AttentionOptions options;
+
+ private:
+  at::Tensor project(const at::Tensor& o, int64_t tokens);
+
+  int64_t head_dim_;
+  std::string pattern_text_;
+  torch::nn::Linear qkv_{nullptr}, query_{nullptr}, key_value_{nullptr}, output_{nullptr};
+};
+TORCH_MODULE(Attention);
+
+}  // namespace fovea::nn
