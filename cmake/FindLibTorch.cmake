@@ -35,6 +35,7 @@ find_package_handle_standard_args(LibTorch
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   get_filename_component(LibTorch_LIBRARY_DIR "${LibTorch_CPU_LIBRARY}" DIRECTORY)
+  get_filename_component(LibTorch_ROOT "${LibTorch_LIBRARY_DIR}" DIRECTORY)
   add_library(LibTorch::c10 SHARED IMPORTED)
   set_target_properties(LibTorch::c10 PROPERTIES IMPORTED_LOCATION "${LibTorch_C10_LIBRARY}")
   add_library(LibTorch::LibTorch SHARED IMPORTED)

@@ -1,5 +1,7 @@
 # fovea_library(NAME SRCS a.cpp ... DEPS fovea::core ... [SHARED])   one layer = one target fovea::NAME.
 # fovea_test(NAME SRCS a_test.cpp ... DEPS fovea::core ... [LABELS unit])   one GoogleTest program.
+set(FOVEA_TORCH_LAYERS ops nn models train)
+
 function(fovea_library NAME)
   cmake_parse_arguments(ARG "SHARED" "" "SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
   set(kind STATIC)
@@ -12,7 +14,12 @@ function(fovea_library NAME)
   target_include_directories(fovea_${NAME} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
                                                   $<INSTALL_INTERFACE:include>)
   target_link_libraries(fovea_${NAME} PUBLIC ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
-  install(TARGETS fovea_${NAME} EXPORT foveaTargets)
+  set(export foveaTargets)
+  if(NAME IN_LIST FOVEA_TORCH_LAYERS)
+    set(export foveaTorchTargets)
+    set_property(GLOBAL PROPERTY FOVEA_HAS_TORCH_TARGETS TRUE)
+  endif()
+  install(TARGETS fovea_${NAME} EXPORT ${export})
 endfunction()
 
 function(fovea_test NAME)

@@ -1,0 +1,112 @@
+"""Tests of scripts/check_includes.py, check_file_size.py and count_tests.py: each must be able to fail."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+
+
+class ScriptTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+
+    def write(self, name, text):
+        file = self.root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def run_script(self, name):
+        done = subprocess.run(
+            [sys.executable, "-B", SCRIPTS / name, self.root], capture_output=True, text=True
+        )
+        return done.returncode, done.stdout
+
+
+class CheckIncludes(ScriptTest):
+    def check(self, file, line):
+        self.write(file, f"#pragma once\n\n{line}\n")
+        return self.run_script("check_includes.py")
+
+    def test_includes_to_the_left_pass(self):
+        self.write("fovea/core/b.h", "#include <vector>\n")
+        self.write("fovea/data/c.cpp", '#include "fovea/io/file.h"\n#include "fovea/data/d.h"\n')
+        self.write("fovea/kernels/k.cpp", "#include <hwy/highway.h>\n")
+        self.assertEqual(self.check("fovea/nn/a.h", "#include <torch/nn.h>")[0], 0)
+
+    def test_violations_fail_with_their_place(self):
+        for file, line, message in [
+            ("fovea/core/a.h", '#include "fovea/pattern/pattern.h"', "core may not include pattern"),
+            ("fovea/text/a.h", '#include "fovea/io/file.h"', "text may not include io"),
+            ("fovea/reference/a.h", '#  include "fovea/kernels/k.h"', "may not include kernels"),
+            ("fovea/core/a.h", '#include "fovea/cores/a.h"', "no such layer: cores"),
+            ("fovea/io/a.cpp", "#include <torch/torch.h>", "io has no torch"),
+            ("fovea/data/a.cpp", "#include <ATen/ATen.h>", "data has no torch"),
+            ("fovea/attention/a.cpp", "#include <hwy/highway.h>", "included by kernels only"),
+            ("fovea/nn/a.cpp", '#include "../ops/a.h"', "from the source root"),
+            ("fovea/train/a.cpp", '#include "tools/cli/commands.h"', "may not include tools"),
+        ]:
+            with self.subTest(line):
+                status, output = self.check(file, line)
+                self.assertEqual(status, 1)
+                self.assertIn(f"{file}:3: ", output)
+                self.assertIn(message, output)
+                (self.root / file).unlink()
+
+    def test_unknown_folder_fails(self):
+        self.assertEqual(self.check("fovea/extras/a.h", "#include <vector>")[0], 1)
+
+
+class CheckFileSize(ScriptTest):
+    def test_limit(self):
+        self.write("fovea/core/a.cpp", "\n" * 550)
+        self.assertEqual(self.run_script("check_file_size.py")[0], 0)
+        self.write("fovea/core/a.cpp", "\n" * 551)
+        self.assertEqual(self.run_script("check_file_size.py")[0], 1)
+
+
+class CountTests(ScriptTest):
+    def count(self, ctest, gtest=None, pytest=None):
+        self.write("ctest.xml", f"<testsuite>{ctest}</testsuite>")
+        for name, text in (gtest or {}).items():
+            self.write(f"gtest/{name}.xml", f"<testsuites>{text}</testsuites>")
+        if pytest is not None:
+            self.write("pytest.xml", f"<testsuites>{pytest}</testsuites>")
+        status, output = self.run_script("count_tests.py")
+        return status, output.strip().splitlines()[-1]
+
+    def test_programs_are_replaced_by_their_tests(self):
+        ctest = '<testcase name="a" status="run"/><testcase name="b" status="run"/>'
+        two = '<testcase name="x" status="run"/><testcase name="y" status="run"/>'
+        self.assertEqual(self.count(ctest, {"a": two}), (0, "3 passed, 0 failed"))
+
+    def test_failures_and_skips(self):
+        ctest = '<testcase name="a" status="fail"><failure/></testcase>'
+        own = (
+            '<testcase status="run"><failure/></testcase><testcase status="run"/>'
+            '<testcase status="run"><skipped/></testcase>'
+        )
+        self.assertEqual(self.count(ctest, {"a": own}), (1, "1 passed, 1 failed, 1 skipped"))
+
+    def test_a_crash_is_a_failure_whatever_was_written(self):
+        ctest = '<testcase name="a" status="fail"/>'
+        self.assertEqual(self.count(ctest), (1, "0 passed, 1 failed"))
+        self.assertEqual(self.count(ctest, {"a": "<testcase"})[0], 1)
+        self.assertEqual(self.count(ctest, {"a": '<testcase status="run"/>'}), (1, "1 passed, 1 failed"))
+
+    def test_pytest_is_added(self):
+        ctest = '<testcase name="a" status="run"/>'
+        self.assertEqual(self.count(ctest, pytest="<testcase/><testcase/>"), (0, "3 passed, 0 failed"))
+        bad = "<testcase><error/></testcase>"
+        self.assertEqual(self.count(ctest, pytest=bad), (1, "1 passed, 1 failed"))
+
+    def test_no_test_is_a_failure(self):
+        self.assertEqual(self.count("")[0], 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
