@@ -10,6 +10,7 @@ std::atomic<LogLevel> threshold{LogLevel::kInfo};
 }
 
 void set_log_level(LogLevel level) { threshold.store(level); }
+LogLevel log_level() { return threshold.load(); }
 
 void log(LogLevel level, std::string_view message) {
   if (level < threshold.load()) return;

@@ -9,6 +9,7 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 /// Drops messages below `level`; default kInfo.
 void set_log_level(LogLevel level);
+LogLevel log_level();
 
 /// Writes one line to stderr (stdout carries results only): plain for kInfo, with a
 /// "warning: "/"error: " prefix otherwise. Thread-safe: a line is one write.
