@@ -76,6 +76,7 @@ class Pattern {
   Pattern within_segments() const;
 
   const PatternNode& node() const { return *node_; }
+  const std::shared_ptr<const PatternNode>& shared_node() const { return node_; }
 
   friend bool operator==(const Pattern& a, const Pattern& b) { return a.text_ == b.text_; }
 
