@@ -222,6 +222,13 @@ bool Pattern::allows(const PatternScope& scope, int64_t q, int64_t k) const {
   return node_allows(*node_, d, q - d.q_begin, k - d.k_begin);
 }
 
+int64_t Pattern::aligned_key(const PatternScope& scope, int64_t q) const {
+  const PatternDomain d = uses_segments()
+                              ? segment_domain(scope, segment_of(scope.inputs->cu_seqlens_q, q))
+                              : whole_domain(scope);
+  return q - d.q_begin + d.shift + d.k_begin;
+}
+
 std::vector<std::string> Pattern::unmet(const PatternScope& scope, int64_t batch,
                                         int64_t heads) const {
   std::vector<std::string> out;

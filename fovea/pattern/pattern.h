@@ -63,8 +63,14 @@ class Pattern {
   /// documents. The definition that every plan, kernel and oracle is tested against.
   bool allows(const PatternScope& scope, int64_t q, int64_t k) const;
 
+  /// Key row that query row `q` stands at, in the same segment where there are segments; may lie
+  /// outside the keys. ALiBi's distance is |aligned_key(scope, q) - k|.
+  int64_t aligned_key(const PatternScope& scope, int64_t q) const;
+
   /// Unmet conditions of `scope` (missing or malformed inputs, head count that does not divide,
-  /// …), each as "expected …, got …"; empty when the pattern can be evaluated there.
+  /// …), each as "expected …, got …"; empty when the pattern can be evaluated there. Under
+  /// `segments`, key_lengths are [N], of the segments, and intervals and block_mask speak of
+  /// positions inside a segment.
   std::vector<std::string> unmet(const PatternScope& scope, int64_t batch, int64_t heads) const;
 
   bool uses_segments() const;

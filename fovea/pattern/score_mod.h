@@ -4,6 +4,9 @@
 
 namespace fovea {
 
+/// Least length that a vector is divided by in cosine attention.
+constexpr double kCosineEps = 1e-12;
+
 /// What is done to a score between q·k and the softmax. In this order:
 ///
 ///     s = scale · (q·k)                       q, k normalised to length 1 first when `cosine`
@@ -12,6 +15,9 @@ namespace fovea {
 ///     s = s − slope[h] · |i' − j|             ALiBi (Press et al. 2022); i' is the aligned query
 ///     softmax over the allowed keys and, when sinks are given, one more score sink[h] whose
 ///     weight is dropped (gpt-oss): it only enlarges the denominator
+///
+/// Cosine divides by max(|x|, kCosineEps), so a zero vector stays zero. The slope's distance is
+/// Pattern::aligned_key's.
 ///
 /// Per-distance bias tables (T5 buckets included) are `bias` views built by the caller for now.
 struct ScoreMod {
