@@ -1,37 +1,75 @@
 #include <cstdio>
+#include <map>
 #include <new>
+#include <string>
 
 #include "tools/cli/commands.h"
 
+#include "fovea/core/log.h"
 #include "fovea/core/parallel.h"
 #include "fovea/core/status.h"
 
+namespace fovea::cli {
 namespace {
+
+// By name; a function's static, because registrations of other files may come first.
+std::map<std::string, AddCommand>& commands() {
+  static std::map<std::string, AddCommand> all;
+  return all;
+}
+
+int exit_code_of_command = 0;
+int threads = 0;
+std::string log_level = "info";
+
+const std::map<std::string, LogLevel> kLogLevels = {{"debug", LogLevel::kDebug},
+                                                    {"info", LogLevel::kInfo},
+                                                    {"warning", LogLevel::kWarning},
+                                                    {"error", LogLevel::kError}};
+
+// Options of the program, accepted before and after the sub-command.
+void add_common_options(CLI::App& app) {
+  app.fallthrough();
+  app.add_option("--threads", threads, "Threads (default: the processors this process may use)")
+      ->check(CLI::Range(1, 4096))
+      ->envname("FOVEA_NUM_THREADS");
+  app.add_option("--log-level", log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  app.parse_complete_callback([] {
+    if (threads > 0) set_num_threads(threads);
+    set_log_level(kLogLevels.at(log_level));
+  });
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"fovea: efficient attention for long-text Transformers", "fovea"};
   app.set_version_flag("--version", FOVEA_VERSION);
   app.require_subcommand(1);
-  int threads = 0;
-  app.add_option("--threads", threads, "Threads (default: the processors this process may use)")
-      ->check(CLI::PositiveNumber);
-  app.parse_complete_callback([&] {
-    if (threads > 0) fovea::set_num_threads(threads);
-  });
-
+  add_common_options(app);
+  for (const auto& [name, add] : commands()) add(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  return 0;
+  return exit_code_of_command;
 }
 
 }  // namespace
 
+Registration::Registration(const char* name, AddCommand add) { commands().emplace(name, add); }
+
+void set_exit_code(int code) { exit_code_of_command = code; }
+
+int threads_option() { return threads; }
+
+const char* log_level_option() { return log_level.c_str(); }
+
+}  // namespace fovea::cli
+
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    return fovea::cli::run(argc, argv);
   } catch (const fovea::Error& error) {
     std::fprintf(stderr, "fovea: %s\n", error.what());
     return fovea::exit_code(error.code());
