@@ -1,5 +1,6 @@
-"""Tests of scripts/check_includes.py, check_file_size.py and count_tests.py: each must be able to fail."""
+"""Tests of the checking scripts: each must be able to fail."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -67,6 +68,36 @@ class CheckFileSize(ScriptTest):
         self.assertEqual(self.run_script("check_file_size.py")[0], 0)
         self.write("fovea/core/a.cpp", "\n" * 551)
         self.assertEqual(self.run_script("check_file_size.py")[0], 1)
+
+
+class CheckIsaObjects(ScriptTest):
+    TABLE = "namespace fovea::kernels { struct Engine { int i; }; extern const Engine kTestEngine;" \
+        " const Engine kTestEngine = {1}; }\n"
+
+    def check(self, source):
+        self.write("isa/test.cpp", source)
+        file = self.root / "isa" / "test"
+        compiler = os.environ.get("CXX", "c++")
+        subprocess.run([compiler, "-O0", "-std=c++20", "-c", f"{file}.cpp", "-o", f"{file}.o"], check=True)
+        command = [sys.executable, "-B", SCRIPTS / "check_isa_objects.py", "nm", f"{file}.o"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def test_a_table_alone_passes(self):
+        hidden = "namespace { int f(int a) { return a; } } static int g = f(1);\n"
+        self.assertEqual(self.check(self.TABLE + hidden).returncode, 0)
+
+    def test_other_symbols_fail(self):
+        for line in [
+            "inline long twice(long a) { return a * 2; } static long b = twice(3);",
+            "#include <vector>\nstatic int sum(std::vector<int> a) { return a.at(0); } static int b = sum({1});",
+        ]:
+            with self.subTest(line):
+                done = self.check(self.TABLE + line + "\n")
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("only its engine's table", done.stdout)
+
+    def test_a_missing_table_fails(self):
+        self.assertEqual(self.check("static int a;\n").returncode, 1)
 
 
 class CountTests(ScriptTest):
