@@ -184,7 +184,8 @@ std::string canonical_text(const PatternNode& node) {
   for (int64_t number : node.numbers) add(std::to_string(number));
   for (const NodePtr& child : node.children) {
     const bool wrap = node.kind == PatternKind::kIntersection && child->kind == PatternKind::kUnion;
-    add(wrap ? "(" + canonical_text(*child) + ")" : canonical_text(*child));
+    add(wrap ? std::string(1, '(').append(canonical_text(*child)).append(1, ')')
+             : canonical_text(*child));
   }
   if (!is_operator) text += ')';
   return text;
@@ -312,6 +313,7 @@ Pattern Pattern::within_segments() const {
 std::vector<Pattern> parse_layer_patterns(std::string_view text, int64_t layers) {
   const std::vector<LayerEntry> entries = parse_layer_text(text);
   std::vector<Pattern> period;
+  if (layers < 0) throw InputError("expected at least 0 layers, got " + std::to_string(layers));
   for (const LayerEntry& entry : entries) {
     const Pattern pattern = Pattern::parse(canonical_text(*entry.node));
     for (int64_t i = 0; i < entry.repeats && std::ssize(period) < layers; ++i) {

@@ -299,7 +299,7 @@ class Parser {
     if (pos_ >= text_.size()) return "the end";
     size_t end = pos_ + 1;
     while (end < text_.size() && end < pos_ + 16 && !std::strchr(" \t(),|&*+", text_[end])) ++end;
-    return "\"" + printable(text_.substr(pos_, end - pos_)) + "\"";
+    return std::string(1, '"').append(printable(text_.substr(pos_, end - pos_))).append(1, '"');
   }
 
   static std::string printable(std::string_view s) {
