@@ -1,0 +1,52 @@
+#include <sstream>
+
+#include "fovea/train/model_folder.h"
+
+namespace fovea::train {
+namespace {
+
+void data_row(std::ostringstream& out, const char* name, const io::Json& data) {
+  out << "| " << name << " | " << data.value("examples", int64_t{0}) << " | "
+      << data.value("tokens", int64_t{0}) << " | " << data.value("truncated", int64_t{0}) << " |\n";
+}
+
+}  // namespace
+
+std::string model_card(const io::Json& run, const models::TextClassifierConfig& config) {
+  std::ostringstream out;
+  out << "# Text classifier\n\n"
+      << "Made by fovea " << run["versions"].value("fovea", "") << ".\n\n"
+      << "| | |\n|---|---|\n"
+      << "| task | one label for each document |\n"
+      << "| labels | " << config.labels.size() << " |\n"
+      << "| attention | `" << config.attention << "` |\n"
+      << "| layers, model_dim, heads | " << config.layers << ", " << config.model_dim << ", "
+      << config.heads << " |\n"
+      << "| longest document | " << config.max_length << " tokens |\n"
+      << "| parameters | " << config.parameter_count() << " |\n"
+      << "| precision | " << run.value("precision", "fp32") << " |\n"
+      << "| seed | " << run.value("seed", uint64_t{0}) << " |\n\n"
+      << "## Labels\n\n| label | training examples |\n|---|---:|\n";
+  const io::Json& counts = run["data"]["train"]["labels"];
+  for (const std::string& label : config.labels) {
+    out << "| " << label << " | " << counts.value(label, int64_t{0}) << " |\n";
+  }
+  out << "\n## Data\n\n| part | examples | tokens | truncated examples |\n|---|---:|---:|---:|\n";
+  data_row(out, "train", run["data"]["train"]);
+  data_row(out, "valid", run["data"]["valid"]);
+  out << "\nFingerprints and all settings are in `run.json`.\n";
+  if (run.contains("result") && run["result"]["valid"].is_object()) {
+    out << "\n## Result on the validation examples\n\n| metric | value |\n|---|---:|\n";
+    for (const auto& item : run["result"]["valid"].items()) {
+      out << "| " << item.key() << " | " << io::dump_json(item.value()) << " |\n";
+    }
+    out << "\nThe validation examples chose the model (step "
+        << run["result"].value("best_step", int64_t{-1})
+        << "), so expect a little less on new texts.\n";
+  }
+  out << "\n## Use\n\n```\nfovea predict --model . < texts.txt > labels.jsonl\n"
+      << "fovea eval --model . --data examples.jsonl --json\n```\n";
+  return out.str();
+}
+
+}  // namespace fovea::train

@@ -1,0 +1,105 @@
+#include "fovea/train/model_folder.h"
+
+#include <cstring>
+#include <filesystem>
+
+#include <ATen/Context.h>
+
+#include "fovea/core/status.h"
+#include "fovea/io/file.h"
+#include "fovea/io/safetensors.h"
+#include "fovea/train/weights.h"
+
+namespace fovea::train {
+namespace {
+
+constexpr const char* kHead = "classifier.";
+
+NamedTensors parameters_of(models::TextClassifier& model) {
+  NamedTensors parameters;
+  for (const auto& item : model->named_parameters()) {
+    parameters.emplace_back(item.key(), item.value());
+  }
+  return parameters;
+}
+
+models::TextClassifierConfig read_config(const std::string& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw InputError(folder + ": expected a model folder (config.json, model.safetensors, " +
+                     "tokenizer.json), found no such folder");
+  }
+  const std::string path = folder + "/config.json";
+  return models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path);
+}
+
+// The file's header against the config, before memory is allocated by the config's word.
+void check_header(const std::string& path, const models::TextClassifierConfig& config) {
+  const io::SafetensorsFile file(path);
+  for (const models::TensorSpec& spec : config.tensor_specs()) {
+    const io::StTensor& tensor = file.at(spec.name);
+    if (tensor.shape != spec.shape || tensor.dtype != io::StDType::kF32) {
+      throw InputError(path + ": tensor \"" + spec.name +
+                       "\" does not have the shape and type that config.json asks for");
+    }
+  }
+}
+
+}  // namespace
+
+models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
+                                           std::vector<std::string> labels) {
+  models::TextClassifierConfig model = config.model;
+  model.vocab_size = vocab_size;
+  model.labels = std::move(labels);
+  if (model.kv_heads == 0) model.kv_heads = model.heads;
+  if (model.ff_dim == 0) model.ff_dim = 4 * model.model_dim;
+  model.validate("model");
+  return model;
+}
+
+models::TextClassifier make_model(const models::TextClassifierConfig& config, uint64_t seed) {
+  at::manual_seed(seed);
+  return models::TextClassifier(config);
+}
+
+ModelFolder load_model_folder(const std::string& folder) {
+  models::TextClassifierConfig config = read_config(folder);
+  Tokenizer tokenizer = Tokenizer::load(folder + "/tokenizer.json");
+  if (tokenizer.vocab_size() > config.vocab_size) {
+    throw InputError(folder + "/tokenizer.json: has ids up to " +
+                     std::to_string(tokenizer.vocab_size() - 1) +
+                     ", but the model's vocab_size is " + std::to_string(config.vocab_size));
+  }
+  const std::string weights = folder + "/model.safetensors";
+  check_header(weights, config);
+  models::TextClassifier model = make_model(config, 0);
+  load_tensors(weights, parameters_of(model));
+  model->eval();
+  RunConfig run;
+  const std::string run_path = folder + "/run.json";
+  if (std::filesystem::exists(run_path)) {
+    const io::Json json = io::read_json(run_path);
+    if (json.contains("config")) run = run_config_from_json(json["config"], run_path);
+  }
+  run.model = config;
+  return {config, std::move(tokenizer), std::move(model), std::move(run)};
+}
+
+bool start_from(const std::string& folder, models::TextClassifier& model) {
+  const models::TextClassifierConfig source = read_config(folder);
+  const bool same_labels = source.labels == model->config().labels;
+  const std::string path = folder + "/model.safetensors";
+  const io::SafetensorsFile file(path);
+  for (const auto& [name, tensor] : parameters_of(model)) {
+    if (name.starts_with(kHead) && !same_labels) continue;
+    const io::StTensor& stored = file.at(name);
+    if (stored.shape != tensor.sizes().vec() || stored.dtype != io::StDType::kF32) {
+      throw InputError(path + ": tensor \"" + name + "\" does not fit the model asked for; leave " +
+                       "the sizes of [model] unset to take those of " + folder);
+    }
+    std::memcpy(tensor.mutable_data_ptr(), stored.data, tensor.nbytes());
+  }
+  return same_labels;
+}
+
+}  // namespace fovea::train

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fovea/io/json.h"
+#include "fovea/models/text_classifier/model.h"
+#include "fovea/text/tokenizer.h"
+#include "fovea/train/run_config.h"
+
+namespace fovea::train {
+
+/// A trained classifier: config.json, model.safetensors, tokenizer.json, run.json, README.md.
+struct ModelFolder {
+  models::TextClassifierConfig config;
+  Tokenizer tokenizer;
+  models::TextClassifier model;
+  RunConfig run;  ///< of run.json; defaults where there is none
+};
+
+/// Reads a model folder. Throws InputError that names file and field for a missing, damaged or
+/// newer file, or where weights, config and tokenizer do not fit together; nothing is allocated
+/// before the weights' header agrees with the config.
+ModelFolder load_model_folder(const std::string& folder);
+
+/// The model that a run trains, with sizes that stand for others resolved.
+models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
+                                           std::vector<std::string> labels);
+
+/// A new model for `config` with torch's generator seeded by `seed`.
+models::TextClassifier make_model(const models::TextClassifierConfig& config, uint64_t seed);
+
+/// Copies the weights of another model folder into `model`: all of them where the labels are the
+/// same, all but the classifier's otherwise (returned as false). Throws InputError for a tensor of
+/// another shape.
+bool start_from(const std::string& folder, models::TextClassifier& model);
+
+/// README.md of a model folder.
+std::string model_card(const io::Json& run, const models::TextClassifierConfig& config);
+
+}  // namespace fovea::train

@@ -1,0 +1,53 @@
+#include "tools/cli/module.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "tools/cli/commands.h"
+#include <dlfcn.h>
+
+#include "fovea/core/status.h"
+
+namespace fovea::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kLibrary = "libfovea_commands.so";
+
+fs::path find_library() {
+  const fs::path bin = fs::read_symlink("/proc/self/exe").parent_path();
+  for (const char* folder : {FOVEA_LIBRARY_FOLDER, "../lib", "."}) {
+    const fs::path path = bin / folder / kLibrary;
+    if (fs::exists(path)) return path;
+  }
+  throw Error(ErrorCode::kUnsupported,
+              std::string(kLibrary) + ": not found beside the program (" + bin.string() +
+                  "/../lib); this command needs a build with LibTorch: run scripts/setup, then "
+                  "build with -DFOVEA_TORCH=ON");
+}
+
+FoveaCommand load() {
+  const fs::path path = find_library();
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* symbol = library ? dlsym(library, kModuleSymbol) : nullptr;
+  if (!symbol) {
+    const char* reason = dlerror();
+    throw Error(ErrorCode::kUnsupported, path.string() + ": cannot be loaded: " +
+                                             (reason ? reason : "no symbol fovea_command"));
+  }
+  return reinterpret_cast<FoveaCommand>(symbol);
+}
+
+void print_error(void*, const char* text) { std::fprintf(stderr, "fovea: %s\n", text); }
+
+}  // namespace
+
+void run_in_module(const std::string& command, io::Json options) {
+  options["version"] = FOVEA_VERSION;
+  options["threads"] = threads_option();
+  options["log_level"] = log_level_option();
+  set_exit_code(load()(command.c_str(), options.dump().c_str(), print_error, nullptr));
+}
+
+}  // namespace fovea::cli
