@@ -28,6 +28,9 @@ if(FOVEA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 
 add_compile_options(-Wall -Wextra -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  add_compile_options(-Wno-restrict)  # false alarm on `"text" + string`: GCC bug 105651
+endif()
 if(FOVEA_WERROR)
   add_compile_options(-Werror)
 endif()
