@@ -1,0 +1,118 @@
+#include "fovea/attention/attention.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+#include "fovea/attention/launch.h"
+#include "fovea/core/log.h"
+
+namespace fovea {
+namespace {
+
+Status invalid(const std::vector<std::string>& unmet) {
+  std::string message;
+  for (const std::string& condition : unmet) message += (message.empty() ? "" : "\n") + condition;
+  return {ErrorCode::kInvalidInput, message};
+}
+
+/// The place of score modifications in the engines is between a tile's product and its softmax
+/// (kernels/attention/forward-inl.h, backward-inl.h); so far only the scale is there.
+Status check_score_mod(const char* function, const ScoreMod& mod) {
+  if (mod.plain()) return {};
+  std::string names;
+  const auto add = [&](bool used, const char* name) {
+    if (used) names += (names.empty() ? "" : ", ") + std::string(name);
+  };
+  add(mod.cosine, "cosine");
+  add(mod.softcap != 0, "softcap");
+  add(!mod.bias.empty(), "bias");
+  add(mod.alibi_slopes != nullptr, "alibi");
+  add(mod.sinks != nullptr, "sinks");
+  return {ErrorCode::kUnsupported, std::string(function) +
+                                       ": expected no score modification but the scale, got " +
+                                       names + " (no engine of this build computes it)"};
+}
+
+bool verbose() {
+  static const bool value = [] {
+    const char* text = std::getenv("FOVEA_VERBOSE");
+    return text && *text && std::string_view(text) != "0";
+  }();
+  return value;
+}
+
+/// Times a call and says, under FOVEA_VERBOSE, what it was: one line.
+class CallReport {
+ public:
+  CallReport(const AttentionProblem& problem, const kernels::Engine& engine, const char* direction)
+      : problem_(problem), engine_(engine), direction_(direction) {}
+
+  ~CallReport() {
+    if (!verbose()) return;
+    const double ms =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
+            .count();
+    const Sizes n(problem_);
+    const BlockPlan::Counts& tiles = problem_.plans->plan(0, 0).counts();
+    const auto ll = [](int64_t value) { return static_cast<long long>(value); };
+    char line[400];
+    std::snprintf(line, sizeof line,
+                  "attention b%lld_h%lld_kv%lld_q%lld_k%lld_d%d_v%d_%s_%s engine %s threads %d "
+                  "plans %zu tiles full %lld banded %lld interval %lld bitmap %lld empty %lld "
+                  "ms %.3f",
+                  ll(n.batch), ll(n.heads), ll(n.kv_heads), ll(n.q_len), ll(n.kv_len), n.head_dim,
+                  n.value_dim, name_of(problem_.q.dtype), direction_, engine_.name, num_threads(),
+                  problem_.plans->plans().size(), ll(tiles.full), ll(tiles.banded),
+                  ll(tiles.interval), ll(tiles.bitmap), ll(tiles.empty), ms);
+    log_info(line);
+  }
+
+ private:
+  const AttentionProblem& problem_;
+  const kernels::Engine& engine_;
+  const char* direction_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Picks the engine, runs `body` with its table, and turns a failed allocation into a status.
+template <typename Body>
+Status run(const AttentionProblem& problem, const char* direction, const Body& body) {
+  if (problem.q.shape[0] == 0 || problem.q.shape[1] == 0) return {};
+  const bool f64 = problem.q.dtype == DType::kF64;
+  try {
+    const kernels::Engine& engine = kernels::engine_for(f64);
+    const CallReport report(problem, engine, direction);
+    f64 ? body(*engine.f64) : body(*engine.f32);
+  } catch (const std::bad_alloc&) {
+    return {ErrorCode::kFailed, "attention: no memory for the scratch of this problem"};
+  } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set
+    return {error.code(), error.what()};
+  }
+  return {};
+}
+
+}  // namespace
+
+Status attention_forward(const AttentionProblem& problem, const AttentionOutputs& outputs) {
+  if (const auto unmet = unmet_conditions(problem, outputs); !unmet.empty()) return invalid(unmet);
+  if (Status status = check_score_mod("attention", problem.score_mod); !status.ok()) return status;
+  return run(problem, "fwd", [&](const auto& kernels) { run_forward(problem, outputs, kernels); });
+}
+
+Status attention_backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                          const AttentionGradients& gradients) {
+  if (const auto unmet = unmet_conditions(problem, outputs, gradients); !unmet.empty()) {
+    return invalid(unmet);
+  }
+  if (Status status = check_score_mod("attention_backward", problem.score_mod); !status.ok()) {
+    return status;
+  }
+  return run(problem, "bwd",
+             [&](const auto& kernels) { run_backward(problem, outputs, gradients, kernels); });
+}
+
+std::string engine_name(DType dtype) { return kernels::engine_for(dtype == DType::kF64).name; }
+
+}  // namespace fovea

@@ -1,0 +1,220 @@
+#include "fovea/attention/attention_case.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+#include "fovea/core/philox.h"
+#include "fovea/core/status.h"
+
+namespace fovea {
+namespace {
+
+[[noreturn]] void fail(std::string_view id, const std::string& expected, std::string_view got) {
+  throw InputError("case \"" + std::string(id) + "\": expected " + expected + ", got \"" +
+                   std::string(got) + "\" (form: b1_h12_q2048_k2048_d64_f32_window256_fwd)");
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t begin = 0;;) {
+    const size_t end = text.find(separator, begin);
+    parts.push_back(text.substr(begin, end - begin));
+    if (end == std::string_view::npos) return parts;
+    begin = end + 1;
+  }
+}
+
+bool number(std::string_view text, int64_t* value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
+  return error == std::errc() && end == text.data() + text.size() && *value >= 0;
+}
+
+/// "window128-0" to "window(128,0)".
+std::string term_to_text(std::string_view id, std::string_view term) {
+  const size_t digits = term.find_first_of("0123456789");
+  const std::string name(term.substr(0, digits));
+  if (name.empty()) fail(id, "a pattern", term);
+  if (digits == std::string_view::npos) return name;
+  std::string arguments(term.substr(digits));
+  if (name == "causal") {
+    int64_t keys = 0;
+    if (!number(arguments, &keys) || keys < 1) fail(id, "causalN with N >= 1", term);
+    return "window(" + std::to_string(keys - 1) + ",0)";
+  }
+  std::replace(arguments.begin(), arguments.end(), '-', ',');
+  return name + "(" + arguments + ")";
+}
+
+std::string pattern_to_text(std::string_view id, std::string_view form) {
+  std::string text;
+  for (const std::string_view alternative : split(form, '+')) {
+    if (!text.empty()) text += " | ";
+    bool first = true;
+    for (const std::string_view term : split(alternative, '.')) {
+      if (!first) text += " & ";
+      text += term_to_text(id, term);
+      first = false;
+    }
+  }
+  return Pattern::parse(text).to_string();
+}
+
+/// "window(128,0)" to "window128-0", and so on; the inverse of pattern_to_text().
+std::string text_to_pattern(const std::string& text) {
+  std::string form;
+  for (const std::string_view alternative : split(text, '|')) {
+    if (!form.empty()) form += '+';
+    bool first = true;
+    for (const std::string_view raw : split(alternative, '&')) {
+      std::string term(raw);
+      std::erase(term, ' ');
+      int64_t a = 0, b = 0;
+      const size_t open = term.find('('), comma = term.find(',');
+      if (term.starts_with("window(") && comma != std::string::npos &&
+          number(std::string_view(term).substr(open + 1, comma - open - 1), &a) &&
+          number(std::string_view(term).substr(comma + 1, term.size() - comma - 2), &b)) {
+        if (a == b) term = "window" + std::to_string(a);
+        if (b == 0 && a > 0) term = "causal" + std::to_string(a + 1);
+      }
+      std::erase(term, '(');
+      std::erase(term, ')');
+      std::replace(term.begin(), term.end(), ',', '-');
+      if (!first) form += '.';
+      form += term;
+      first = false;
+    }
+  }
+  return form;
+}
+
+/// A number in [0, limit) that depends on the index alone.
+int64_t draw(uint32_t index, uint32_t stream, int64_t limit) {
+  return philox4x32({index, stream, 0, 0}, {1234, 5678})[0] % std::max<int64_t>(1, limit);
+}
+
+/// Bounds of documents of uneven lengths: cuts of [0, len] at ascending fractions.
+std::vector<int32_t> cumulative(int64_t len, int documents) {
+  std::vector<int32_t> bounds{0};
+  for (int i = 1; i < documents; ++i) {
+    const int64_t jitter = draw(static_cast<uint32_t>(i), 0, std::max<int64_t>(1, len / documents));
+    bounds.push_back(static_cast<int32_t>(
+        std::max<int64_t>(bounds.back(), std::min(len, (i - 1) * len / documents + jitter))));
+  }
+  bounds.push_back(static_cast<int32_t>(len));
+  return bounds;
+}
+
+}  // namespace
+
+AttentionCase AttentionCase::parse(std::string_view id) {
+  AttentionCase c;
+  const std::vector<std::string_view> fields = split(id, '_');
+  size_t i = 0;
+  const auto size = [&](std::string_view prefix, int64_t* value, bool required) {
+    const bool here = i < fields.size() && fields[i].starts_with(prefix) &&
+                      number(fields[i].substr(prefix.size()), value);
+    if (!here && required) {
+      fail(id, std::string(prefix) + "N as field " + std::to_string(i + 1),
+           i < fields.size() ? fields[i] : "");
+    }
+    i += here;
+    return here;
+  };
+  size("b", &c.batch, true);
+  size("h", &c.heads, true);
+  if (!size("kv", &c.kv_heads, false)) c.kv_heads = c.heads;
+  size("q", &c.q_len, true);
+  size("k", &c.kv_len, true);
+  size("d", &c.head_dim, true);
+  if (!size("v", &c.value_dim, false)) c.value_dim = c.head_dim;
+
+  const std::string_view type = i < fields.size() ? fields[i] : "";
+  if (type == "f32") {
+    c.dtype = DType::kF32;
+  } else if (type == "bf16") {
+    c.dtype = DType::kBF16;
+  } else if (type == "f64") {
+    c.dtype = DType::kF64;
+  } else {
+    fail(id, "a storage type f32, bf16 or f64", type);
+  }
+  std::string form;
+  for (++i; i < fields.size() && fields[i] != "fwd" && fields[i] != "bwd"; ++i) {
+    form += (form.empty() ? "" : "_") + std::string(fields[i]);
+  }
+  if (i == fields.size()) fail(id, "fwd or bwd after the pattern", fields.back());
+  c.pattern = pattern_to_text(id, form);
+  c.backward = fields[i] == "bwd";
+  for (++i; i < fields.size(); ++i) {
+    int64_t percent = 0;
+    if (fields[i] == "topleft") {
+      c.alignment = Alignment::kTopLeft;
+    } else if (fields[i] == "bshd") {
+      c.bshd = true;
+    } else if (fields[i].starts_with("drop") && number(fields[i].substr(4), &percent) &&
+               percent < 100) {
+      c.dropout_percent = static_cast<int>(percent);
+    } else {
+      fail(id, "an option dropN (N < 100), topleft or bshd", fields[i]);
+    }
+  }
+  return c;
+}
+
+std::string AttentionCase::to_string() const {
+  std::string id =
+      "b" + std::to_string(batch) + "_h" + std::to_string(heads) + "_kv" +
+      std::to_string(kv_heads) + "_q" + std::to_string(q_len) + "_k" + std::to_string(kv_len) +
+      "_d" + std::to_string(head_dim) + "_v" + std::to_string(value_dim) + '_' + name_of(dtype) +
+      '_' + text_to_pattern(Pattern::parse(pattern).to_string()) + (backward ? "_bwd" : "_fwd");
+  if (dropout_percent > 0) id += "_drop" + std::to_string(dropout_percent);
+  if (alignment == Alignment::kTopLeft) id += "_topleft";
+  if (bshd) id += "_bshd";
+  return id;
+}
+
+CaseInputs::CaseInputs(const AttentionCase& c) {
+  const int documents = static_cast<int>(std::clamp<int64_t>(c.kv_len / 48, 1, 16));
+  cu_seqlens_q_ = cumulative(c.q_len, documents);
+  cu_seqlens_k_ = cumulative(c.kv_len, documents);
+  for (int64_t b = 0; b < c.batch; ++b) {
+    key_lengths_.push_back(static_cast<int32_t>(draw(static_cast<uint32_t>(b), 1, c.kv_len + 1)));
+  }
+  for (int64_t q = 0; q < c.q_len; ++q) {
+    const int64_t lo = draw(static_cast<uint32_t>(q), 2, c.kv_len);
+    const int64_t count = draw(static_cast<uint32_t>(q), 3, 40);
+    intervals_.push_back(static_cast<int32_t>(lo));
+    intervals_.push_back(static_cast<int32_t>(std::min(c.kv_len, lo + count)));
+  }
+  for (const int64_t token : {int64_t{0}, c.kv_len / 3, c.kv_len - 1}) {
+    const auto position = static_cast<int32_t>(std::max<int64_t>(0, token));
+    if (global_tokens_.empty() || global_tokens_.back() < position) {
+      global_tokens_.push_back(position);
+    }
+  }
+  view_.cu_seqlens_q = cu_seqlens_q_;
+  view_.cu_seqlens_k = cu_seqlens_k_;
+  view_.key_lengths = key_lengths_;
+  view_.intervals = intervals_;
+  view_.global_tokens = global_tokens_;
+
+  // block_mask(size): blocks of the size that the pattern names.
+  int64_t block = 0;
+  if (const size_t at = c.pattern.find("block_mask("); at != std::string::npos) {
+    block = std::max(1, std::atoi(c.pattern.c_str() + at + 11));
+    const int64_t rows = (c.q_len + block - 1) / block, columns = (c.kv_len + block - 1) / block;
+    for (int64_t i = 0; i < rows * columns; ++i) {
+      block_mask_.push_back(draw(static_cast<uint32_t>(i), 4, 3) == 0);
+    }
+    view_.block_mask = block_mask_;
+    view_.block_mask_columns = columns;
+  }
+}
+
+PlanSet CaseInputs::plans(const AttentionCase& c) const {
+  return PlanSet::build(Pattern::parse(c.pattern), c.batch, c.heads, c.q_len, c.kv_len, c.alignment,
+                        view_);
+}
+
+}  // namespace fovea

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fovea/core/tensor_view.h"
+#include "fovea/pattern/block_plan.h"
+#include "fovea/pattern/pattern.h"
+
+namespace fovea {
+
+/// One attention problem under a printable name that tests, benches and bug reports share:
+///
+///     b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd[_drop10][_topleft][_bshd]
+///
+/// batch, heads, kv heads (default: heads), query and key length, head dim, value dim (default: d),
+/// storage type (f32, bf16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
+/// alignment, tensors laid out [B, S, H, D].
+///
+/// The pattern is the grammar of pattern.h with characters that need no quoting: arguments follow
+/// their name, `-` between them; `+` is union, `.` is intersection (binds first); causalN is
+/// window(N-1,0):  window256 = window(256)   window64+global4 = window(64) | global(4)
+/// causal.segments   dilated8-8-2   block_neighbours64-1-1. Parentheses and per_head have no form.
+struct AttentionCase {
+  int64_t batch = 1, heads = 1, kv_heads = 1, q_len = 1, kv_len = 1;
+  int64_t head_dim = 64, value_dim = 64;
+  DType dtype = DType::kF32;
+  std::string pattern = "full";  ///< in the grammar of pattern.h
+  bool backward = false;
+  int dropout_percent = 0;
+  Alignment alignment = Alignment::kBottomRight;
+  bool bshd = false;
+
+  /// Throws InputError that quotes the id and says what was expected where.
+  static AttentionCase parse(std::string_view id);
+  std::string to_string() const;
+};
+
+/// Per-batch facts that a case's pattern needs, the same on every machine: segments and key
+/// lengths of uneven sizes, random block masks and intervals. Keep it alive while a plan is built.
+class CaseInputs {
+ public:
+  explicit CaseInputs(const AttentionCase& c);
+  const PatternInputs& view() const { return view_; }
+  PlanSet plans(const AttentionCase& c) const;
+
+ private:
+  std::vector<int32_t> cu_seqlens_q_, cu_seqlens_k_, key_lengths_, intervals_, global_tokens_;
+  std::vector<uint8_t> block_mask_;
+  PatternInputs view_;
+};
+
+}  // namespace fovea

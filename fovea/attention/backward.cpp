@@ -1,0 +1,365 @@
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <map>
+#include <thread>
+#include <vector>
+
+#include "fovea/attention/launch.h"
+#include "fovea/attention/scratch.h"
+
+namespace fovea {
+namespace {
+
+using kernels::AttentionKernels;
+using kernels::BackwardTile;
+using kernels::KeyLanes;
+using kernels::KeyTile;
+using kernels::kLaneStride;
+
+// Five products, one task for each group of key tiles of one (batch element, key head). A task
+// walks the query tiles that see its keys; dK and dV stay with it, and what it adds to a query
+// tile's dQ goes into one shared f32 sum. Groups add to a query tile in ascending order: each
+// waits for its turn, so the sum's order is a function of the plan alone. A task only waits for
+// tasks that were handed out before it, so it never waits for work that nobody has taken.
+
+/// Most key tiles of a group. A larger group packs each query tile fewer times.
+constexpr int kMaxGroup = 4;
+
+/// Whole cache lines of features.
+int padded(int dim) { return (dim + 15) / 16 * 16; }
+
+/// Key tiles of a group: as many as leave some tasks for many threads and fit the cache, by the
+/// sizes alone.
+int group_size(const Sizes& n) {
+  constexpr int64_t kTasks = 64, kMaxWidth = 256;
+  const int64_t by_tasks = n.batch * n.kv_heads * n.k_tiles / kTasks;
+  const int64_t by_cache = kMaxWidth / std::max(n.head_dim, n.value_dim);
+  return static_cast<int>(std::clamp<int64_t>(std::min(by_tasks, by_cache), 1, kMaxGroup));
+}
+
+/// The query tiles of the key tiles [first, first + count) of a plan, in ascending order; several
+/// cursors may stand at the same query tile.
+class GroupWalk {
+ public:
+  GroupWalk(const BlockPlan& plan, int64_t first, int count) : count_(count) {
+    for (int i = 0; i < count; ++i) cursors_[i] = TileCursor(plan.queries_of(first + i));
+  }
+  /// Lowest query tile that is not done, TileCursor::kEnd after the last.
+  int32_t tile() const {
+    int32_t tile = TileCursor::kEnd;
+    for (int i = 0; i < count_; ++i) tile = std::min(tile, cursors_[i].tile());
+    return tile;
+  }
+  TileCursor& cursor(int i) { return cursors_[i]; }
+  void skip(int32_t tile) {
+    for (int i = 0; i < count_; ++i) {
+      while (cursors_[i].tile() == tile) cursors_[i].next();
+    }
+  }
+
+ private:
+  std::array<TileCursor, kMaxGroup> cursors_;
+  int count_;
+};
+
+/// When it is whose turn to add to a query tile's dQ, for one plan.
+struct Turns {
+  Turns(const BlockPlan& plan, int group) : adders(static_cast<size_t>(plan.q_tiles()), 0) {
+    for (int64_t first = 0; first < plan.k_tiles(); first += group) {
+      begin.push_back(turn.size());
+      const int count = static_cast<int>(std::min<int64_t>(group, plan.k_tiles() - first));
+      GroupWalk walk(plan, first, count);
+      for (int32_t t; (t = walk.tile()) != TileCursor::kEnd; walk.skip(t)) {
+        turn.push_back(adders[static_cast<size_t>(t)]++);
+      }
+    }
+  }
+  std::vector<size_t> begin;    ///< [groups] first entry in `turn`
+  std::vector<int32_t> turn;    ///< for each visit of a group: groups that must add before it
+  std::vector<int32_t> adders;  ///< [q_tiles] groups that add to a query tile
+};
+
+template <typename T>
+class Backward {
+ public:
+  Backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
+           const AttentionGradients& gradients, const AttentionKernels<T>& kernels)
+      : p_(problem),
+        out_(outputs),
+        grad_(gradients),
+        kernels_(kernels),
+        n_(problem),
+        group_(group_size(n_)),
+        groups_((n_.k_tiles + group_ - 1) / group_),
+        scale_(score_scale(problem)),
+        lse2_(static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles * kTile)),
+        delta_(lse2_.size()),
+        added_(static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles)) {
+    for (const auto& plan : p_.plans->plans()) turns_.try_emplace(plan.get(), *plan, group_);
+    if (groups_ > 1) d_q_ = AlignedBuffer<T>(added_.size() * d_q_size());
+  }
+
+  void run() {
+    double live_tiles = 0;
+    for (int64_t b = 0; b < n_.batch; ++b) {
+      for (int64_t h = 0; h < n_.heads; ++h) {
+        const auto& counts = p_.plans->plan(b, h).counts();
+        live_tiles +=
+            static_cast<double>(counts.full + counts.banded + counts.interval + counts.bitmap);
+      }
+    }
+    const double flop = live_tiles * kTile * kTile * (6.0 * n_.head_dim + 4.0 * n_.value_dim);
+    run_tasks(n_.batch * n_.heads * n_.q_tiles, flop, [&](int64_t i) { prepare(i); });
+    // Neighbouring tasks are of different heads, so that they rarely wait for each other.
+    const int64_t kv_heads = n_.batch * n_.kv_heads;
+    run_tasks(groups_ * kv_heads, flop, [&](int64_t i) { run_group(i / kv_heads, i % kv_heads); });
+  }
+
+ private:
+  size_t d_q_size() const { return static_cast<size_t>(n_.head_dim) * kLaneStride; }
+  const Turns& turns(int64_t b, int64_t h) const { return turns_.at(&p_.plans->plan(b, h)); }
+
+  /// lse2 and δ of one query tile; zero d_q where no key is seen.
+  void prepare(int64_t index) {
+    const int64_t t = index % n_.q_tiles, head = index / n_.q_tiles;
+    const int64_t b = head / n_.heads, h = head % n_.heads;
+    const int rows = n_.rows_of(t), ld = padded(n_.value_dim);
+    Scratch<T> scratch(static_cast<size_t>(2 * kTile * std::max(ld, padded(n_.head_dim))));
+    T* o = scratch.take(static_cast<size_t>(kTile * ld));
+    T* d_o = scratch.take(static_cast<size_t>(kTile * ld));
+    T* lse2 = lse2_.data() + index * kTile;
+    T* delta = delta_.data() + index * kTile;
+    kernels_.load_rows(row(out_.o, b, h, t), out_.o.dtype, out_.o.strides[2], rows, kTile,
+                       n_.value_dim, o, ld);
+    kernels_.load_rows(row(grad_.d_o, b, h, t), grad_.d_o.dtype, grad_.d_o.strides[2], rows, kTile,
+                       n_.value_dim, d_o, ld);
+    kernels_.row_dots(o, d_o, ld, kTile, delta);
+    const T* lse = out_.lse.template row<T>(b, h, t * kTile);
+    for (int r = 0; r < kTile; ++r) {
+      const T value = r < rows ? lse[r * out_.lse.strides[2]] : -kInfinity;
+      const bool dead = value == -kInfinity;
+      lse2[r] = dead ? kInfinity : value * static_cast<T>(kLog2E);
+      if (dead) delta[r] = 0;
+      if (!dead && !grad_.d_lse.empty()) {
+        delta[r] -= *grad_.d_lse.template row<T>(b, h, t * kTile + r);
+      }
+    }
+    added_[static_cast<size_t>(index)].store(0, std::memory_order_relaxed);
+    if (turns(b, h).adders[static_cast<size_t>(t)] == 0) {
+      std::fill_n(o, kTile * padded(n_.head_dim), T{0});
+      kernels_.store_rows(o, n_.head_dim, rows, n_.head_dim, T{1}, row(grad_.d_q, b, h, t),
+                          grad_.d_q.dtype, grad_.d_q.strides[2]);
+    }
+  }
+
+  /// Scratch of one task.
+  struct State {
+    explicit State(const Backward& f) : scratch(f.scratch_size()) {
+      const size_t d = f.n_.head_dim, dv = f.n_.value_dim;
+      const size_t dp = padded(f.n_.head_dim), dvp = padded(f.n_.value_dim);
+      q = scratch.take(kTile * dp);
+      d_o = scratch.take(kTile * dvp);
+      tile.q = q;
+      tile.d_o = d_o;
+      tile.q_t = scratch.take(d * kLaneStride);
+      tile.d_o_t = scratch.take(dv * kLaneStride);
+      tile.p = scratch.take(kTile * kLaneStride);
+      tile.d_s = scratch.take(kTile * kLaneStride);
+      tile.d_q_t = scratch.take(d * kLaneStride);
+      d_k = scratch.take(f.group_ * kTile * dp);
+      d_v = scratch.take(f.group_ * kTile * dvp);
+      std::fill_n(d_k, f.group_ * kTile * dp, T{0});
+      std::fill_n(d_v, f.group_ * kTile * dvp, T{0});
+      if (!f.in_place_) {
+        k = scratch.take(f.group_ * kTile * d);
+        v = scratch.take(f.group_ * kTile * dv);
+      }
+    }
+    Scratch<T> scratch;
+    T *q, *d_o;
+    T *d_k, *d_v;                  ///< [group · 64, padded]
+    T *k = nullptr, *v = nullptr;  ///< converted keys and values
+    BackwardTile<T> tile;
+    std::array<KeyTile<T>, kMaxGroup> keys;
+    KeyLanes lanes;
+  };
+
+  size_t scratch_size() const {
+    const size_t d = n_.head_dim, dv = n_.value_dim;
+    const size_t dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
+    return kTile * (dp + dvp + 2 * d + dv + 2 * kLaneStride +
+                    group_ * (dp + dvp + (in_place_ ? 0 : d + dv)));
+  }
+
+  void run_group(int64_t group, int64_t kv_head_index) {
+    const int64_t b = kv_head_index / n_.kv_heads, kv_head = kv_head_index % n_.kv_heads;
+    const int64_t first = group * group_;
+    const int count = static_cast<int>(std::min<int64_t>(group_, n_.k_tiles - first));
+    State state(*this);
+    load_keys(b, kv_head, first, count, state);
+    for (int64_t h = kv_head * n_.group; h < (kv_head + 1) * n_.group; ++h) {
+      walk_queries(b, h, group, first, count, state);
+    }
+    for (int i = 0; i < count; ++i) {
+      const int rows = n_.keys_of(first + i);
+      const int dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
+      kernels_.store_rows(state.d_k + i * kTile * dp, dp, rows, n_.head_dim, static_cast<T>(scale_),
+                          row(grad_.d_k, b, kv_head, first + i), grad_.d_k.dtype,
+                          grad_.d_k.strides[2]);
+      kernels_.store_rows(state.d_v + i * kTile * dvp, dvp, rows, n_.value_dim, T{1},
+                          row(grad_.d_v, b, kv_head, first + i), grad_.d_v.dtype,
+                          grad_.d_v.strides[2]);
+    }
+  }
+
+  void load_keys(int64_t b, int64_t kv_head, int64_t first, int count, State& state) const {
+    for (int i = 0; i < count; ++i) {
+      KeyTile<T>& keys = state.keys[i];
+      const int64_t t = first + i;
+      keys.first_key = static_cast<uint32_t>(t * kTile);
+      if (in_place_) {
+        keys.k = static_cast<const T*>(row(p_.k, b, kv_head, t));
+        keys.v = static_cast<const T*>(row(p_.v, b, kv_head, t));
+        keys.k_stride = p_.k.strides[2];
+        keys.v_stride = p_.v.strides[2];
+        continue;
+      }
+      const int rows = n_.keys_of(t);
+      T* k = state.k + i * kTile * n_.head_dim;
+      T* v = state.v + i * kTile * n_.value_dim;
+      kernels_.load_rows(row(p_.k, b, kv_head, t), p_.k.dtype, p_.k.strides[2], rows, rows,
+                         n_.head_dim, k, n_.head_dim);
+      kernels_.load_rows(row(p_.v, b, kv_head, t), p_.v.dtype, p_.v.strides[2], rows, rows,
+                         n_.value_dim, v, n_.value_dim);
+      keys.k = k;
+      keys.v = v;
+      keys.k_stride = n_.head_dim;
+      keys.v_stride = n_.value_dim;
+    }
+  }
+
+  void walk_queries(int64_t b, int64_t h, int64_t group, int64_t first, int count, State& state) {
+    const BlockPlan& plan = p_.plans->plan(b, h);
+    const Turns& order = turns(b, h);
+    const int32_t* turn = order.turn.data() + order.begin[static_cast<size_t>(group)];
+    BackwardTile<T>& tile = state.tile;
+    tile.dropout = dropout_of(p_, b, h);
+    GroupWalk walk(plan, first, count);
+    for (int32_t t; (t = walk.tile()) != TileCursor::kEnd; ++turn) {
+      load_queries(b, h, t, state);
+      kernels_.backward_begin(tile);
+      for (int i = 0; i < count; ++i) {
+        for (TileCursor& cursor = walk.cursor(i); cursor.tile() == t; cursor.next()) {
+          KeyTile<T>& keys = state.keys[i];
+          if (set_visible(plan, cursor.run(), tile.rows, n_.keys_of(first + i), &state.lanes,
+                          &keys)) {
+            kernels_.backward_keys(tile, keys, state.d_k + i * kTile * tile.dim_stride,
+                                   state.d_v + i * kTile * tile.value_stride);
+          }
+        }
+      }
+      add_d_q(b, h, t, *turn, order.adders[static_cast<size_t>(t)], state);
+    }
+  }
+
+  /// Queries and dO of a tile, row-major, with dead rows zero: a row that sees nothing may hold
+  /// anything.
+  void load_queries(int64_t b, int64_t h, int64_t t, State& state) const {
+    const int64_t index = (b * n_.heads + h) * n_.q_tiles + t;
+    BackwardTile<T>& tile = state.tile;
+    tile.rows = n_.rows_of(t);
+    tile.head_dim = n_.head_dim;
+    tile.value_dim = n_.value_dim;
+    tile.dim_stride = padded(n_.head_dim);
+    tile.value_stride = padded(n_.value_dim);
+    tile.scale = static_cast<T>(scale_ * kLog2E);
+    tile.first_query = static_cast<uint32_t>(t * kTile);
+    tile.lse2 = lse2_.data() + index * kTile;
+    tile.delta = delta_.data() + index * kTile;
+    const bool q_finite = load_live_rows(p_.q, b, h, t, tile, state.q, tile.dim_stride);
+    const bool d_o_finite = load_live_rows(grad_.d_o, b, h, t, tile, state.d_o, tile.value_stride);
+    tile.finite = q_finite && d_o_finite;
+  }
+
+  bool load_live_rows(const TensorView& view, int64_t b, int64_t h, int64_t t,
+                      const BackwardTile<T>& tile, T* dst, int ld) const {
+    const auto dead = [&](int r) { return tile.lse2[r] == kInfinity; };
+    const int dim = static_cast<int>(view.shape[3]);
+    const int64_t row_bytes = view.strides[2] * size_of(view.dtype);
+    const char* src = static_cast<const char*>(row(view, b, h, t));
+    bool finite = true;
+    for (int r = 0; r < kTile;) {
+      int end = r + 1;  // rows [r, end) are all dead or all live
+      while (end < kTile && dead(end) == dead(r)) ++end;
+      T* out = dst + static_cast<ptrdiff_t>(r) * ld;
+      if (dead(r)) {
+        std::fill_n(out, (end - r) * ld, T{0});
+      } else {
+        finite &= kernels_.load_rows(src + r * row_bytes, view.dtype, view.strides[2], end - r,
+                                     end - r, dim, out, ld);
+      }
+      r = end;
+    }
+    return finite;
+  }
+
+  /// Adds the tile's d_q_t to the shared sum when `turn` others have; the last of `adders` writes
+  /// the result.
+  void add_d_q(int64_t b, int64_t h, int64_t t, int32_t turn, int32_t adders, State& state) {
+    const size_t index = static_cast<size_t>((b * n_.heads + h) * n_.q_tiles + t);
+    std::atomic<int32_t>& added = added_[index];
+    const BackwardTile<T>& tile = state.tile;
+    T* sum = tile.d_q_t;
+    if (adders > 1) {
+      sum = d_q_.data() + index * d_q_size();
+      for (int spins = 0; added.load(std::memory_order_acquire) != turn;) {
+        if (++spins > 64) std::this_thread::yield();
+      }
+      if (turn == 0) {
+        std::copy_n(tile.d_q_t, d_q_size(), sum);
+      } else {
+        kernels_.add(sum, tile.d_q_t, static_cast<int64_t>(d_q_size()));
+      }
+      if (turn + 1 < adders) {
+        added.store(turn + 1, std::memory_order_release);
+        return;
+      }
+    }
+    kernels_.transpose(sum, kLaneStride, n_.head_dim, kTile, static_cast<T>(scale_), state.q,
+                       tile.dim_stride);
+    kernels_.store_rows(state.q, tile.dim_stride, tile.rows, n_.head_dim, T{1},
+                        row(grad_.d_q, b, h, t), grad_.d_q.dtype, grad_.d_q.strides[2]);
+  }
+
+  static constexpr T kInfinity = std::numeric_limits<T>::infinity();
+
+  const AttentionProblem& p_;
+  const AttentionOutputs& out_;
+  const AttentionGradients& grad_;
+  const AttentionKernels<T>& kernels_;
+  const Sizes n_;
+  const int group_;
+  const int64_t groups_;
+  const double scale_;
+  const bool in_place_ = p_.q.dtype == kNativeType<T>;
+  std::map<const BlockPlan*, Turns> turns_;
+  AlignedBuffer<T> lse2_, delta_;            ///< [B · Hq · q_tiles, 64]
+  AlignedBuffer<T> d_q_;                     ///< [B · Hq · q_tiles, D, 64], when groups add
+  std::vector<std::atomic<int32_t>> added_;  ///< [B · Hq · q_tiles] groups that have added
+};
+
+}  // namespace
+
+template <typename T>
+void run_backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                  const AttentionGradients& gradients, const AttentionKernels<T>& kernels) {
+  Backward<T>(problem, outputs, gradients, kernels).run();
+}
+
+template void run_backward(const AttentionProblem&, const AttentionOutputs&,
+                           const AttentionGradients&, const AttentionKernels<float>&);
+template void run_backward(const AttentionProblem&, const AttentionOutputs&,
+                           const AttentionGradients&, const AttentionKernels<double>&);
+
+}  // namespace fovea

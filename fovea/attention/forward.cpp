@@ -1,0 +1,197 @@
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "fovea/attention/launch.h"
+#include "fovea/attention/scratch.h"
+
+namespace fovea {
+namespace {
+
+using kernels::AttentionKernels;
+using kernels::ForwardTile;
+using kernels::KeyLanes;
+using kernels::KeyTile;
+using kernels::kLaneStride;
+
+/// Query tiles that walk the keys together, so that a tile of keys is converted once for all of
+/// them; 1 where the body reads keys in place. Results do not depend on it.
+constexpr int kTogether = 4;
+
+/// A task: query tiles [first, first + count) of one head.
+struct Task {
+  int32_t batch, head, first, count;
+  int64_t live_tiles;
+};
+
+std::vector<Task> make_tasks(const AttentionProblem& p, const Sizes& n, int together) {
+  std::vector<Task> tasks;
+  tasks.reserve(static_cast<size_t>(n.batch * n.heads * ((n.q_tiles + together - 1) / together)));
+  bool sorted = true;
+  for (int64_t b = 0; b < n.batch; ++b) {
+    for (int64_t h = 0; h < n.heads; ++h) {
+      const BlockPlan& plan = p.plans->plan(b, h);
+      for (int64_t t = 0; t < n.q_tiles; t += together) {
+        const int64_t count = std::min<int64_t>(together, n.q_tiles - t);
+        int64_t live = 0;
+        for (int64_t i = 0; i < count; ++i) live += plan.live_tiles(t + i);
+        sorted &= tasks.empty() || tasks.back().live_tiles >= live;
+        tasks.push_back({static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(t),
+                         static_cast<int32_t>(count), live});
+      }
+    }
+  }
+  if (!sorted) {
+    std::stable_sort(tasks.begin(), tasks.end(),
+                     [](const Task& x, const Task& y) { return x.live_tiles > y.live_tiles; });
+  }
+  return tasks;
+}
+
+template <typename T>
+class Forward {
+ public:
+  Forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
+          const AttentionKernels<T>& kernels)
+      : p_(problem), out_(outputs), kernels_(kernels), n_(problem) {}
+
+  int together() const { return in_place_ ? 1 : kTogether; }
+
+  void run(const Task& task) const {
+    State state(*this, task.count);
+    for (int i = 0; i < task.count; ++i) begin(task, i, state);
+    walk_keys(task, state);
+    for (int i = 0; i < task.count; ++i) end(task, i, state);
+  }
+
+ private:
+  /// Scratch of one task.
+  struct State {
+    State(const Forward& f, int count) : scratch(f.scratch_size(count)) {
+      const size_t d = f.n_.head_dim, dv = f.n_.value_dim;
+      rows = scratch.take(kTile * std::max(d, dv));
+      T* scores = scratch.take(kTile * kLaneStride);
+      lse = scratch.take(kTile);
+      if (!f.in_place_) {
+        k = scratch.take(kTile * d);
+        v = scratch.take(kTile * dv);
+      }
+      for (int i = 0; i < count; ++i) {
+        tiles[i].scores = scores;
+        tiles[i].q_t = scratch.take(d * kLaneStride);
+        tiles[i].o_t = scratch.take(dv * kLaneStride);
+        tiles[i].row_max = scratch.take(kTile);
+        tiles[i].row_sum = scratch.take(kTile);
+      }
+    }
+    Scratch<T> scratch;
+    T* rows;                       ///< [64, max(D, Dv)] queries, later outputs, row-major
+    T* lse;                        ///< [64]
+    T *k = nullptr, *v = nullptr;  ///< converted keys and values
+    std::array<ForwardTile<T>, kTogether> tiles;
+    std::array<TileCursor, kTogether> cursors;
+    KeyLanes lanes;
+  };
+
+  size_t scratch_size(int count) const {
+    const size_t d = n_.head_dim, dv = n_.value_dim;
+    return kTile * (std::max(d, dv) + kLaneStride + 1 + d + dv) +
+           count * kLaneStride * (d + dv + 2);
+  }
+
+  void begin(const Task& task, int i, State& state) const {
+    const int64_t t = task.first + i;
+    ForwardTile<T>& tile = state.tiles[i];
+    tile.rows = n_.rows_of(t);
+    tile.head_dim = n_.head_dim;
+    tile.value_dim = n_.value_dim;
+    tile.scale = static_cast<T>(score_scale(p_) * kLog2E);
+    tile.first_query = static_cast<uint32_t>(t * kTile);
+    tile.dropout = dropout_of(p_, task.batch, task.head);
+    state.cursors[i] = TileCursor(p_.plans->plan(task.batch, task.head).keys_of(t));
+    kernels_.load_rows(row(p_.q, task.batch, task.head, t), p_.q.dtype, p_.q.strides[2], tile.rows,
+                       kTile, n_.head_dim, state.rows, n_.head_dim);
+    kernels_.forward_begin(tile, state.rows, n_.head_dim);
+  }
+
+  void walk_keys(const Task& task, State& state) const {
+    const BlockPlan& plan = p_.plans->plan(task.batch, task.head);
+    const int64_t kv_head = task.head / n_.group;
+    for (;;) {
+      int32_t t = TileCursor::kEnd;
+      for (int i = 0; i < task.count; ++i) t = std::min(t, state.cursors[i].tile());
+      if (t == TileCursor::kEnd) return;
+      KeyTile<T> keys = load_keys(task.batch, kv_head, t, state);
+      for (int i = 0; i < task.count; ++i) {
+        TileCursor& cursor = state.cursors[i];
+        for (; cursor.tile() == t; cursor.next()) {
+          if (set_visible(plan, cursor.run(), state.tiles[i].rows, n_.keys_of(t), &state.lanes,
+                          &keys)) {
+            kernels_.forward_keys(state.tiles[i], keys);
+          }
+        }
+      }
+    }
+  }
+
+  KeyTile<T> load_keys(int64_t b, int64_t kv_head, int64_t t, State& state) const {
+    KeyTile<T> keys;
+    keys.first_key = static_cast<uint32_t>(t * kTile);
+    if (in_place_) {
+      keys.k = static_cast<const T*>(row(p_.k, b, kv_head, t));
+      keys.v = static_cast<const T*>(row(p_.v, b, kv_head, t));
+      keys.k_stride = p_.k.strides[2];
+      keys.v_stride = p_.v.strides[2];
+    } else {
+      const int rows = n_.keys_of(t);
+      kernels_.load_rows(row(p_.k, b, kv_head, t), p_.k.dtype, p_.k.strides[2], rows, rows,
+                         n_.head_dim, state.k, n_.head_dim);
+      kernels_.load_rows(row(p_.v, b, kv_head, t), p_.v.dtype, p_.v.strides[2], rows, rows,
+                         n_.value_dim, state.v, n_.value_dim);
+      keys.k = state.k;
+      keys.v = state.v;
+      keys.k_stride = n_.head_dim;
+      keys.v_stride = n_.value_dim;
+    }
+    return keys;
+  }
+
+  void end(const Task& task, int i, State& state) const {
+    const int64_t t = task.first + i;
+    const ForwardTile<T>& tile = state.tiles[i];
+    kernels_.forward_end(tile, state.rows, n_.value_dim, state.lse);
+    kernels_.store_rows(state.rows, n_.value_dim, tile.rows, n_.value_dim, T{1},
+                        row(out_.o, task.batch, task.head, t), out_.o.dtype, out_.o.strides[2]);
+    T* lse = out_.lse.row<T>(task.batch, task.head, t * kTile);
+    for (int r = 0; r < tile.rows; ++r) lse[r * out_.lse.strides[2]] = state.lse[r];
+  }
+
+  const AttentionProblem& p_;
+  const AttentionOutputs& out_;
+  const AttentionKernels<T>& kernels_;
+  const Sizes n_;
+  const bool in_place_ = p_.q.dtype == kNativeType<T>;
+};
+
+}  // namespace
+
+template <typename T>
+void run_forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                 const AttentionKernels<T>& kernels) {
+  const Sizes n(problem);
+  const Forward<T> forward(problem, outputs, kernels);
+  const std::vector<Task> tasks = make_tasks(problem, n, forward.together());
+  int64_t live_tiles = 0;
+  for (const Task& task : tasks) live_tiles += task.live_tiles;
+  const double flop =
+      2.0 * static_cast<double>(live_tiles) * kTile * kTile * (n.head_dim + n.value_dim);
+  run_tasks(static_cast<int64_t>(tasks.size()), flop,
+            [&](int64_t i) { forward.run(tasks[static_cast<size_t>(i)]); });
+}
+
+template void run_forward(const AttentionProblem&, const AttentionOutputs&,
+                          const AttentionKernels<float>&);
+template void run_forward(const AttentionProblem&, const AttentionOutputs&,
+                          const AttentionKernels<double>&);
+
+}  // namespace fovea

@@ -1,0 +1,129 @@
+#pragma once
+
+// Backward of exact attention for one tile of queries and one tile of keys, in the same
+// orientation as the forward (a lane is a query).
+//
+//     Sᵀ = K Qᵀ,  Pᵀ = 2^(Sᵀ - lse2)         recomputed; lse2 = lse · log2 e, lane-wise
+//     dPᵀ = V dOᵀ
+//     dSᵀ = Pᵀ ∘ (Z ∘ dPᵀ - δ)               δ = rowsum(dO ∘ O) - dLSE, lane-wise
+//     dV += (Z ∘ Pᵀ) dO,  dK += dSᵀ Q        lanes are features
+//     dQᵀ += Kᵀ dSᵀ                          lanes are queries
+//
+// with Z the dropout mask divided by 1 - p (all ones without dropout). Source: Dao et al. 2022,
+// Alg. 4; dLSE joins δ as in FlashAttention's later versions. The scale is applied to dQ and dK by
+// the caller, at the end.
+
+#include "fovea/kernels/attention/dropout-inl.h"
+#include "fovea/kernels/attention/forward-inl.h"
+#include "fovea/kernels/attention/vector-inl.h"
+#include "fovea/kernels/mma/fma-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fovea::kernels {
+namespace FOVEA_ISA_NAMESPACE {
+namespace {
+
+template <typename T>
+void backward_begin(const BackwardTile<T>& tile) {
+  transpose(tile.q, tile.dim_stride, kTile, tile.head_dim, tile.scale, tile.q_t, kLaneStride);
+  transpose(tile.d_o, tile.value_stride, kTile, tile.value_dim, T{1}, tile.d_o_t, kLaneStride);
+  std::memset(tile.d_q_t, 0, sizeof(T) * static_cast<size_t>(tile.head_dim) * kLaneStride);
+}
+
+/// Scores and dP of lane vector x to Z ∘ P and dS, in place.
+template <typename T, bool kMasked, bool kDropout>
+HWY_INLINE void score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys,
+                                const uint64_t* keep, int x) {
+  const Tag<T> d;
+  const auto lse2 = hn::Load(d, tile.lse2 + x * kLanesOf<T>);
+  const auto delta = hn::Load(d, tile.delta + x * kLanesOf<T>);
+  const auto keep_scale = hn::Set(d, static_cast<T>(tile.dropout.keep_scale));
+  for (int c = keys.begin; c < keys.end; ++c) {
+    T* p_row = tile.p + c * kLaneStride + x * kLanesOf<T>;
+    T* d_s_row = tile.d_s + c * kLaneStride + x * kLanesOf<T>;
+    auto p = exp2(hn::Sub(hn::Load(d, p_row), lse2));
+    auto d_p = hn::Load(d, d_s_row);
+    if constexpr (kMasked) p = hn::IfThenElseZero(lane_mask<T>(keys.lanes[c], x), p);
+    auto kept = p;
+    if constexpr (kDropout) {
+      const auto mask = lane_mask<T>(keep[c], x);
+      kept = hn::IfThenElseZero(mask, hn::Mul(p, keep_scale));
+      d_p = hn::IfThenElseZero(mask, hn::Mul(d_p, keep_scale));
+    }
+    auto d_s = hn::Mul(p, hn::Sub(d_p, delta));
+    if constexpr (kMasked) d_s = hn::IfThenElseZero(lane_mask<T>(keys.lanes[c], x), d_s);
+    hn::Store(kept, d, p_row);
+    hn::Store(d_s, d, d_s_row);
+  }
+}
+
+template <typename T>
+HWY_INLINE void all_score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys) {
+  alignas(64) uint64_t keep[kTile];
+  const bool dropout = tile.dropout.threshold != 0;
+  if (dropout) {
+    keep_lanes(tile.dropout, tile.first_query, keys.first_key, keys.begin, keys.end, tile.rows,
+               keep);
+  }
+  for (int x = 0; x * kLanesOf<T> < tile.rows; ++x) {
+    if (keys.lanes) {
+      dropout ? score_gradients<T, true, true>(tile, keys, keep, x)
+              : score_gradients<T, true, false>(tile, keys, keep, x);
+    } else {
+      dropout ? score_gradients<T, false, true>(tile, keys, keep, x)
+              : score_gradients<T, false, false>(tile, keys, keep, x);
+    }
+  }
+}
+
+/// out[c] += Σ_r weights[c][r] · rows[r] over the pairs that see each other; see
+/// add_visible_pairs().
+template <typename T>
+HWY_NOINLINE void add_visible_rows(const KeyTile<T>& keys, const T* rows, int stride, int dim,
+                                   const T* weights, T* out) {
+  for (int c = keys.begin; c < keys.end; ++c) {
+    for (int r = 0; r < kTile; ++r) {
+      if (!(keys.lanes[c] >> r & 1)) continue;
+      for (int i = 0; i < dim; ++i) {
+        out[c * stride + i] += rows[r * stride + i] * weights[c * kLaneStride + r];
+      }
+    }
+  }
+}
+
+template <typename T>
+void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, T* d_v) {
+  const int begin = keys.begin, count = keys.end - keys.begin;
+  const T* k = keys.k + begin * keys.k_stride;
+  const T* v = keys.v + begin * keys.v_stride;
+  T* p = tile.p + begin * kLaneStride;
+  T* d_s = tile.d_s + begin * kLaneStride;
+  multiply<Walk::kRows, Into::kStore>(count, tile.rows, tile.head_dim, k, keys.k_stride, tile.q_t,
+                                      kLaneStride, p, kLaneStride);
+  multiply<Walk::kRows, Into::kStore>(count, tile.rows, tile.value_dim, v, keys.v_stride,
+                                      tile.d_o_t, kLaneStride, d_s, kLaneStride);
+  all_score_gradients(tile, keys);
+
+  if (keys.lanes && !tile.finite) {
+    add_visible_rows(keys, tile.d_o, tile.value_stride, tile.value_dim, tile.p, d_v);
+    add_visible_rows(keys, tile.q, tile.dim_stride, tile.head_dim, tile.d_s, d_k);
+  } else {
+    multiply<Walk::kRows, Into::kAdd>(count, tile.value_dim, tile.rows, p, kLaneStride, tile.d_o,
+                                      tile.value_stride, d_v + begin * tile.value_stride,
+                                      tile.value_stride);
+    multiply<Walk::kRows, Into::kAdd>(count, tile.head_dim, tile.rows, d_s, kLaneStride, tile.q,
+                                      tile.dim_stride, d_k + begin * tile.dim_stride,
+                                      tile.dim_stride);
+  }
+  if (keys.lanes && !all_rows_finite(keys.k, keys.k_stride, keys.begin, keys.end, tile.head_dim)) {
+    add_visible_pairs(keys, keys.k, keys.k_stride, tile.head_dim, tile.d_s, tile.d_q_t);
+  } else {
+    multiply<Walk::kColumns, Into::kAdd>(tile.head_dim, tile.rows, count, k, keys.k_stride, d_s,
+                                         kLaneStride, tile.d_q_t, kLaneStride);
+  }
+}
+
+}  // namespace
+}  // namespace FOVEA_ISA_NAMESPACE
+}  // namespace fovea::kernels
+HWY_AFTER_NAMESPACE();

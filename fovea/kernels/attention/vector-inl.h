@@ -1,0 +1,242 @@
+#pragma once
+
+// Small things on lane vectors that the bodies share: the exponential, lane masks, conversion,
+// transposition.
+
+#include <cstring>
+
+#include "hwy/highway.h"
+
+#include "fovea/kernels/attention/engine.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fovea::kernels {
+namespace FOVEA_ISA_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <typename T>
+using Tag = hn::ScalableTag<T>;
+template <typename T>
+using Vec = hn::Vec<Tag<T>>;
+template <typename T>
+using Mask = hn::Mask<Tag<T>>;
+template <typename T>
+constexpr int kLanesOf = static_cast<int>(hn::MaxLanes(Tag<T>()));
+
+/// max(x, low) that keeps a NaN in x: x86's instruction returns its second operand then.
+template <typename T>
+HWY_INLINE Vec<T> max_keeping_nan(Vec<T> low, Vec<T> x) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  return hn::Max(low, x);
+#else
+  return hn::IfThenElse(hn::Lt(x, low), low, x);
+#endif
+}
+
+/// 2^x for x < 128, relative error 1.7e-7 (f32: minimax polynomial of degree 5 with p(0) = 1 on
+/// [-1/2, 1/2]); exactly 1 at 0 and exactly 0 below 2^-126.5, so a masked score of -inf has no
+/// weight. NaN stays NaN.
+///
+/// Adding 1.5·2^23 + 127 rounds x to an integer n and leaves n + 127 in the low bits of the sum;
+/// shifted into the exponent field they are 2^n (0 for n = -127).
+HWY_INLINE Vec<float> exp2(Vec<float> x) {
+  const Tag<float> d;
+  const hn::RebindToUnsigned<Tag<float>> du;
+  const auto magic = hn::Set(d, 12582912.0f + 127.0f);
+  x = max_keeping_nan<float>(hn::Set(d, -127.0f), x);
+  const auto shifted = hn::Add(x, magic);
+  const auto f = hn::Sub(x, hn::Sub(shifted, magic));
+  auto p = hn::Set(d, 0x1.5bba14p-10f);
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.3cea88p-7f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6b752p-5f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebf9bcp-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e42ap-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+}
+
+/// The same in double: Taylor's polynomial of degree 13, relative error below 1e-15.
+HWY_INLINE Vec<double> exp2(Vec<double> x) {
+  const Tag<double> d;
+  const hn::RebindToUnsigned<Tag<double>> du;
+  const auto magic = hn::Set(d, 6755399441055744.0 + 1023.0);
+  x = max_keeping_nan<double>(hn::Set(d, -1023.0), x);
+  const auto shifted = hn::Add(x, magic);
+  const auto f = hn::Mul(hn::Sub(x, hn::Sub(shifted, magic)), hn::Set(d, 0.69314718055994530942));
+  auto p = hn::Set(d, 1.0);
+  for (int k = 13; k >= 1; --k) {  // Horner form of Σ f^k / k!
+    p = hn::MulAdd(hn::Mul(p, f), hn::Set(d, 1.0 / k), hn::Set(d, 1.0));
+  }
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<52>(hn::BitCast(du, shifted))));
+}
+
+/// Lanes of vector `x` of a tile whose bit is set in `bits`.
+template <typename T>
+HWY_INLINE Mask<T> lane_mask(uint64_t bits, int x) {
+  const uint64_t shifted = bits >> (x * kLanesOf<T>);
+  return hn::LoadMaskBits(Tag<T>(), reinterpret_cast<const uint8_t*>(&shifted));
+}
+
+/// True when x [n] holds neither NaN nor infinity; n is a multiple of 8.
+template <typename T>
+HWY_INLINE bool all_finite(const T* x, int n) {
+  const hn::CappedTag<T, 8> d;
+  const int step = static_cast<int>(hn::Lanes(d));
+  auto zero = hn::Zero(d);  // stays 0 unless x · 0 is NaN
+  for (int i = 0; i < n; i += step) {
+    zero = hn::MulAdd(hn::LoadU(d, x + i), hn::Zero(d), zero);
+  }
+  return hn::AllTrue(d, hn::Eq(zero, hn::Zero(d)));
+}
+
+template <typename T>
+HWY_INLINE bool all_rows_finite(const T* x, int64_t stride, int begin, int end, int dim) {
+  bool finite = true;
+  for (int r = begin; r < end; ++r) finite &= all_finite(x + r * stride, dim);
+  return finite;
+}
+
+// ---- rows: the only place that knows the storage type -----------------------------------------
+
+/// Reads 8 values of storage S as T.
+template <typename T, typename S>
+HWY_INLINE void load8(const S* src, T* dst) {
+  for (int i = 0; i < 8; ++i) dst[i] = static_cast<T>(src[i]);
+}
+template <typename T>
+HWY_INLINE void load8(const BFloat16* src, T* dst) {
+  for (int i = 0; i < 8; ++i) {
+    uint32_t bits = uint32_t{src[i].bits} << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    dst[i] = static_cast<T>(value);
+  }
+}
+
+template <typename T, typename S>
+HWY_INLINE bool load_rows_of(const S* src, int64_t stride, int rows, int padded_rows, int dim,
+                             T* dst, int ld) {
+  bool finite = true;
+  for (int r = 0; r < rows; ++r) {
+    T* out = dst + static_cast<ptrdiff_t>(r) * ld;
+    for (int c = 0; c < dim; c += 8) load8(src + r * stride + c, out + c);
+    for (int c = dim; c < ld; ++c) out[c] = 0;
+    finite &= all_finite(out, dim);
+  }
+  if (padded_rows > rows) {
+    std::memset(dst + static_cast<ptrdiff_t>(rows) * ld, 0,
+                sizeof(T) * static_cast<size_t>(padded_rows - rows) * ld);
+  }
+  return finite;
+}
+
+template <typename T>
+bool load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
+               T* dst, int ld) {
+  switch (dtype) {
+    case DType::kF32:
+      return load_rows_of(static_cast<const float*>(src), stride, rows, padded_rows, dim, dst, ld);
+    case DType::kBF16:
+      return load_rows_of(static_cast<const BFloat16*>(src), stride, rows, padded_rows, dim, dst,
+                          ld);
+    case DType::kF64:
+      return load_rows_of(static_cast<const double*>(src), stride, rows, padded_rows, dim, dst, ld);
+    case DType::kF16:
+      break;  // refused by unmet_conditions()
+  }
+  return false;
+}
+
+/// Round to nearest even; a NaN stays a NaN. As BFloat16's constructor, without its branch.
+HWY_INLINE uint16_t bf16_bits(float value) {
+  uint32_t u;
+  std::memcpy(&u, &value, sizeof u);
+  const uint32_t rounded = u + 0x7FFFu + ((u >> 16) & 1u);
+  return static_cast<uint16_t>((value != value ? (u | 0x400000u) : rounded) >> 16);
+}
+
+template <typename T>
+void store_rows(const T* src, int ld, int rows, int dim, T factor, void* dst, DType dtype,
+                int64_t stride) {
+  for (int r = 0; r < rows; ++r) {
+    const T* HWY_RESTRICT in = src + static_cast<ptrdiff_t>(r) * ld;
+    if (dtype == DType::kBF16) {
+      uint16_t* HWY_RESTRICT out = static_cast<uint16_t*>(dst) + r * stride;
+      for (int c = 0; c < dim; ++c) out[c] = bf16_bits(static_cast<float>(factor * in[c]));
+    } else if (dtype == DType::kF32) {
+      float* HWY_RESTRICT out = static_cast<float*>(dst) + r * stride;
+      for (int c = 0; c < dim; ++c) out[c] = static_cast<float>(factor * in[c]);
+    } else {
+      double* HWY_RESTRICT out = static_cast<double*>(dst) + r * stride;
+      for (int c = 0; c < dim; ++c) out[c] = static_cast<double>(factor * in[c]);
+    }
+  }
+}
+
+// ---- transposition, dot products, sums ---------------------------------------------------------
+
+/// 4x4 blocks; in float through 128-bit vectors where there are any.
+template <typename T>
+HWY_INLINE void transpose_block(const T* src, ptrdiff_t ld_src, T factor, T* dst,
+                                ptrdiff_t ld_dst) {
+  for (int r = 0; r < 4; ++r) {
+    for (int c = 0; c < 4; ++c) dst[c * ld_dst + r] = factor * src[r * ld_src + c];
+  }
+}
+#if HWY_TARGET != HWY_SCALAR
+HWY_INLINE void transpose_block(const float* src, ptrdiff_t ld_src, float factor, float* dst,
+                                ptrdiff_t ld_dst) {
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> dd;
+  const auto scale = hn::Set(d, factor);
+  const auto r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + ld_src);
+  const auto r2 = hn::LoadU(d, src + 2 * ld_src), r3 = hn::LoadU(d, src + 3 * ld_src);
+  const auto a = hn::BitCast(dd, hn::InterleaveLower(d, r0, r1));  // 00 10 01 11
+  const auto b = hn::BitCast(dd, hn::InterleaveLower(d, r2, r3));  // 20 30 21 31
+  const auto e = hn::BitCast(dd, hn::InterleaveUpper(d, r0, r1));
+  const auto g = hn::BitCast(dd, hn::InterleaveUpper(d, r2, r3));
+  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveLower(dd, a, b))), d, dst);
+  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveUpper(dd, a, b))), d, dst + ld_dst);
+  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveLower(dd, e, g))), d, dst + 2 * ld_dst);
+  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveUpper(dd, e, g))), d, dst + 3 * ld_dst);
+}
+#endif
+
+template <typename T>
+void transpose(const T* src, int ld_src, int rows, int cols, T factor, T* dst, int ld_dst) {
+  for (int r = 0; r < rows; r += 4) {
+    for (int c = 0; c < cols; c += 4) {
+      transpose_block(src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, factor,
+                      dst + static_cast<ptrdiff_t>(c) * ld_dst + r, ld_dst);
+    }
+  }
+}
+
+template <typename T>
+void row_dots(const T* a, const T* b, int ld, int rows, T* out) {
+  const hn::CappedTag<T, 8> d;
+  const int step = static_cast<int>(hn::Lanes(d));
+  for (int r = 0; r < rows; ++r) {
+    auto sum = hn::Zero(d);
+    for (int c = 0; c < ld; c += step) {
+      const ptrdiff_t i = static_cast<ptrdiff_t>(r) * ld + c;
+      sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+    }
+    out[r] = hn::GetLane(hn::SumOfLanes(d, sum));
+  }
+}
+
+template <typename T>
+void add(T* y, const T* x, int64_t n) {
+  const Tag<T> d;
+  for (int64_t i = 0; i < n; i += kLanesOf<T>) {
+    hn::StoreU(hn::Add(hn::LoadU(d, y + i), hn::LoadU(d, x + i)), d, y + i);
+  }
+}
+
+}  // namespace
+}  // namespace FOVEA_ISA_NAMESPACE
+}  // namespace fovea::kernels
+HWY_AFTER_NAMESPACE();

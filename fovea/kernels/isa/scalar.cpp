@@ -1,0 +1,19 @@
+// Engine "scalar": the baseline of the build, for every machine, and the only one that computes in
+// double: one lane on x86, elsewhere the baseline's own vectors (NEON on AArch64). Highway's
+// emulated 128-bit vectors are switched off for GCC by Highway itself. Exports its table and
+// nothing else (scripts/check_isa_objects.py).
+#if defined(__x86_64__)
+#define HWY_COMPILE_ONLY_SCALAR
+#else
+#define HWY_COMPILE_ONLY_STATIC
+#endif
+#define FOVEA_ISA_NAMESPACE isa_scalar
+#include "fovea/kernels/isa/engine-inl.h"
+
+namespace fovea::kernels {
+
+extern const Engine kScalarEngine;
+const Engine kScalarEngine = {"scalar", Isa::kScalar, &isa_scalar::kAttentionKernels<float>,
+                              &isa_scalar::kAttentionKernels<double>, isa_scalar::measure_peak};
+
+}  // namespace fovea::kernels

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fovea/core/cpu_features.h"
+#include "fovea/core/parallel.h"
+
+namespace fovea::testing {
+
+/// Instruction sets that have an engine of their own and that this machine can run.
+inline std::vector<Isa> runnable_isas() {
+  std::vector<Isa> isas;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (cpu_features().supports(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+/// Forces an engine through FOVEA_MAX_ISA while it lives.
+class ForcedIsa {
+ public:
+  explicit ForcedIsa(Isa isa) {
+    if (const char* value = std::getenv("FOVEA_MAX_ISA")) before_ = value;
+    setenv("FOVEA_MAX_ISA", name_of(isa), 1);
+  }
+  ~ForcedIsa() {
+    before_ ? setenv("FOVEA_MAX_ISA", before_->c_str(), 1) : unsetenv("FOVEA_MAX_ISA");
+  }
+
+ private:
+  std::optional<std::string> before_;
+};
+
+class ForcedThreads {
+ public:
+  explicit ForcedThreads(int n) : before_(num_threads()) { set_num_threads(n); }
+  ~ForcedThreads() { set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+}  // namespace fovea::testing
