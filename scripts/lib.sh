@@ -24,7 +24,7 @@ build_and_test() {
   rm -rf "$results"
   # In CI a warning is an error; elsewhere another compiler's new warning must not stop a user.
   cmake --preset "$preset" -DFOVEA_WERROR="${CI:+ON}" >/dev/null || return
-  cmake --build --preset "$preset" -j "$(job_count)" || return
+  cmake --build --preset "$preset" -j "$(job_count)" -- -k 0 || return
   mkdir -p "$results"
   # Each GoogleTest program writes its own count; idle OpenMP threads sleep, so that tests can run side by side.
   GTEST_OUTPUT="xml:$results/gtest/" OMP_WAIT_POLICY=passive \
