@@ -66,6 +66,7 @@ class Config {
     Value value;
     std::string text;  // as typed, for flags
     std::string place;
+    bool from_flag = false;
   };
   template <typename T>
   void read_value(const std::string& key, T& field);

@@ -37,8 +37,8 @@ const char* name_of(StDType dtype);
 int64_t size_of(StDType dtype);
 
 /// One tensor: contiguous, row-major, little-endian. `data` points into memory owned by somebody
-/// else (the mapped file when read, the caller's when written); aligned to at least the element
-/// size when read from a file.
+/// else (the mapped file when read, the caller's when written); aligned to the element size
+/// when read.
 struct StTensor {
   std::string name;
   StDType dtype = StDType::kF32;
@@ -47,7 +47,8 @@ struct StTensor {
   int64_t bytes = 0;
 };
 
-/// Reader of one safetensors file: maps it and gives views into it, without copying.
+/// Reader of one safetensors file: maps it and gives views into it, without copying (but for the
+/// tensors that an old or foreign writer left unaligned for their element type).
 ///
 /// The header is untrusted: anything but a complete, gapless, non-overlapping description of the
 /// file's bytes throws InputError with file, tensor and the fault, and memory is never allocated by
@@ -56,8 +57,7 @@ class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::string& path);
 
-  /// Same over bytes in memory, which must stay alive; `name` is for messages. Data that is not
-  /// aligned for its element type is refused here as in a file.
+  /// Same over bytes in memory, which must stay alive; `name` is for messages.
   SafetensorsFile(std::span<const std::byte> bytes, const std::string& name);
 
   /// All tensors, sorted by name.
@@ -77,6 +77,7 @@ class SafetensorsFile {
 
   std::string name_;
   std::unique_ptr<MappedFile> file_;
+  std::vector<std::unique_ptr<std::byte[]>> copies_;  // of unaligned tensors
   std::vector<StTensor> tensors_;
   std::map<std::string, std::string> metadata_;
 };
