@@ -4,74 +4,36 @@
 #include <numeric>
 
 #include "fovea/core/status.h"
-#include "fovea/pattern/pattern_node.h"
+#include "fovea/pattern/leaf_patterns.h"
 
 namespace fovea {
 namespace {
 
-using NodePtr = std::shared_ptr<const PatternNode>;
+using Kind = PatternNode::Kind;
 
-bool contains(const PatternNode& node, PatternKind kind) {
-  if (node.kind == kind) return true;
+template <typename Predicate>
+bool any_node(const PatternNode& node, const Predicate& predicate) {
+  if (predicate(node)) return true;
   return std::any_of(node.children.begin(), node.children.end(),
-                     [&](const NodePtr& child) { return contains(*child, kind); });
+                     [&](const NodePtr& child) { return any_node(*child, predicate); });
 }
 
-// The definition. `r` and `j` are rows of the domain, r's place among the keys is i = r + shift.
+bool uses(const PatternNode& node, PatternTensor tensor) {
+  return any_node(
+      node, [&](const PatternNode& n) { return n.kind == Kind::kLeaf && tensor_of(n) == tensor; });
+}
+
 bool node_allows(const PatternNode& node, const PatternDomain& d, int64_t r, int64_t j) {
-  const std::vector<int64_t>& n = node.numbers;
-  const int64_t i = r + d.shift;
+  const auto allows = [&](const NodePtr& child) { return node_allows(*child, d, r, j); };
   switch (node.kind) {
-    case PatternKind::kFull:
-    case PatternKind::kSegments:  // other segments are outside the domain
-      return true;
-    case PatternKind::kCausal:
-      return j <= i;
-    case PatternKind::kWindow:
-      return i - n[0] <= j && j <= i + n[1];
-    case PatternKind::kDilated:
-      return i - n[0] <= j && j <= i + n[1] && (i - j) % n[2] == 0;
-    case PatternKind::kChunked:
-      return floor_div(i, n[0]) == j / n[0];
-    case PatternKind::kBlockNeighbours: {
-      const int64_t distance = j / n[0] - floor_div(i, n[0]);
-      return -n[1] <= distance && distance <= n[2];
-    }
-    case PatternKind::kNeighbourhood: {
-      const int64_t begin = std::max<int64_t>(0, std::min(i - n[0] / 2, d.k_len - n[0]));
-      return begin <= j && j < begin + n[0];
-    }
-    case PatternKind::kGlobal:
-      return j < n[0] || (0 <= i && i < n[0]);
-    case PatternKind::kGlobalTokens: {
-      auto is_global = [&](int64_t position) {
-        if (!n.empty()) return std::binary_search(n.begin(), n.end(), position);
-        const auto& tokens = d.inputs->global_tokens;
-        return std::find(tokens.begin(), tokens.end(), position) != tokens.end();
-      };
-      return is_global(j) || is_global(i);
-    }
-    case PatternKind::kRandomBlocks: {
-      const int64_t blocks = (d.k_len + n[0] - 1) / n[0];
-      const auto keys = random_key_blocks(floor_div(i, n[0]), blocks, n[1], n[2]);
-      return std::binary_search(keys.begin(), keys.end(), j / n[0]);
-    }
-    case PatternKind::kBlockMask:
-      return d.inputs->block_mask[r / n[0] * d.inputs->block_mask_columns + j / n[0]] != 0;
-    case PatternKind::kIntervals: {
-      const int32_t* range = d.inputs->intervals.data() + 2 * (d.q_begin + r);
-      return range[0] <= j && j < range[1];
-    }
-    case PatternKind::kKeyLengths:
-      return j < d.key_length;
-    case PatternKind::kUnion:
-      return std::any_of(node.children.begin(), node.children.end(),
-                         [&](const NodePtr& child) { return node_allows(*child, d, r, j); });
-    case PatternKind::kIntersection:
-      return std::all_of(node.children.begin(), node.children.end(),
-                         [&](const NodePtr& child) { return node_allows(*child, d, r, j); });
-    case PatternKind::kPerHead:
-      return node_allows(*node.children[d.head % std::ssize(node.children)], d, r, j);
+    case Kind::kLeaf:
+      return node.leaf->allows(node.numbers, d, r, j);
+    case Kind::kUnion:
+      return std::any_of(node.children.begin(), node.children.end(), allows);
+    case Kind::kIntersection:
+      return std::all_of(node.children.begin(), node.children.end(), allows);
+    case Kind::kPerHead:
+      return node_allows(child_of_head(node, d.head), d, r, j);
   }
   return false;
 }
@@ -79,7 +41,7 @@ bool node_allows(const PatternNode& node, const PatternDomain& d, int64_t r, int
 // Heads must be a multiple of every per_head's number of patterns.
 void unmet_heads(const PatternNode& node, int64_t heads, std::vector<std::string>& out) {
   const int64_t count = std::ssize(node.children);
-  if (node.kind == PatternKind::kPerHead && heads % count != 0) {
+  if (node.kind == Kind::kPerHead && heads % count != 0) {
     out.push_back("expected a number of heads that is a multiple of the " + std::to_string(count) +
                   " patterns of per_head, got " + std::to_string(heads) + " heads");
   }
@@ -117,7 +79,7 @@ int64_t longest(std::span<const int32_t> cu) {
 
 void unmet_block_masks(const PatternNode& node, const PatternInputs& in, int64_t q_len,
                        int64_t kv_len, std::vector<std::string>& out) {
-  if (node.kind == PatternKind::kBlockMask) {
+  if (node.kind == Kind::kLeaf && tensor_of(node) == PatternTensor::kBlockMask) {
     const int64_t size = node.numbers[0];
     const int64_t rows = (q_len + size - 1) / size, columns = (kv_len + size - 1) / size;
     const int64_t got_columns = in.block_mask_columns;
@@ -131,74 +93,70 @@ void unmet_block_masks(const PatternNode& node, const PatternInputs& in, int64_t
   for (const NodePtr& child : node.children) unmet_block_masks(*child, in, q_len, kv_len, out);
 }
 
-bool needs_global_tokens(const PatternNode& node) {
-  if (node.kind == PatternKind::kGlobalTokens) return node.numbers.empty();
-  return std::any_of(node.children.begin(), node.children.end(),
-                     [](const NodePtr& child) { return needs_global_tokens(*child); });
+NodePtr leaf_node(std::string_view name) {
+  return std::make_shared<const PatternNode>(PatternNode{Kind::kLeaf, find_leaf(name), {}, {}});
+}
+
+// Number of heads after which a per_head repeats.
+int64_t period_of(const PatternNode& node) {
+  int64_t period = node.kind == Kind::kPerHead ? std::ssize(node.children) : 1;
+  for (const NodePtr& child : node.children) period = std::lcm(period, period_of(*child));
+  return period;
+}
+
+NodePtr node_of_head(const NodePtr& node, int64_t head) {
+  if (node->kind == Kind::kPerHead) {
+    return node_of_head(node->children[head % std::ssize(node->children)], head);
+  }
+  if (node->children.empty()) return node;
+  PatternNode copy{node->kind, nullptr, {}, {}};
+  for (const NodePtr& child : node->children) copy.children.push_back(node_of_head(child, head));
+  return std::make_shared<const PatternNode>(std::move(copy));
 }
 
 }  // namespace
 
-std::vector<int64_t> random_key_blocks(int64_t row, int64_t blocks, int64_t count, int64_t seed) {
-  std::vector<int64_t> chosen;
-  if (count >= blocks) {
-    chosen.resize(std::max<int64_t>(blocks, 0));
-    std::iota(chosen.begin(), chosen.end(), int64_t{0});
-    return chosen;
-  }
-  chosen.reserve(count);
-  const auto words64 = [](int64_t x) {
-    return std::array<uint32_t, 2>{static_cast<uint32_t>(x), static_cast<uint32_t>(x >> 32)};
-  };
-  for (int64_t t = blocks - count; t < blocks; ++t) {
-    const auto words =
-        philox4x32({static_cast<uint32_t>(t), words64(row)[0], words64(row)[1], 0}, words64(seed));
-    // blocks < 2^31, so the product of a word and t + 1 fits and the bias is below 2^-32 · blocks.
-    const int64_t pick =
-        static_cast<int64_t>(uint64_t{words[0]} * static_cast<uint64_t>(t + 1) >> 32);
-    const auto at = std::lower_bound(chosen.begin(), chosen.end(), pick);
-    if (at != chosen.end() && *at == pick) {
-      chosen.push_back(t);  // larger than all before
-    } else {
-      chosen.insert(at, pick);
-    }
-  }
-  return chosen;
+PatternDomain whole_domain(const PatternScope& scope) {
+  const bool has_length = scope.inputs && scope.batch < std::ssize(scope.inputs->key_lengths);
+  return {.q_len = scope.q_len,
+          .k_len = scope.kv_len,
+          .shift = scope.alignment == Alignment::kBottomRight ? scope.kv_len - scope.q_len : 0,
+          .key_length = has_length ? scope.inputs->key_lengths[scope.batch] : scope.kv_len,
+          .head = scope.head,
+          .inputs = scope.inputs};
+}
+
+PatternDomain segment_domain(const PatternScope& scope, int64_t s) {
+  const PatternInputs& in = *scope.inputs;
+  PatternDomain d = whole_domain(scope);
+  d.q_begin = in.cu_seqlens_q[s];
+  d.k_begin = in.cu_seqlens_k[s];
+  d.q_len = in.cu_seqlens_q[s + 1] - d.q_begin;
+  d.k_len = in.cu_seqlens_k[s + 1] - d.k_begin;
+  d.shift = scope.alignment == Alignment::kBottomRight ? d.k_len - d.q_len : 0;
+  d.key_length = s < std::ssize(in.key_lengths) ? in.key_lengths[s] : d.k_len;
+  return d;
 }
 
 std::string canonical_text(const PatternNode& node) {
-  std::string text(name_of(node.kind));
-  const bool is_operator =
-      node.kind == PatternKind::kUnion || node.kind == PatternKind::kIntersection;
-  if (!is_operator && node.numbers.empty() && node.children.empty()) return text;
-  const char* separator = node.kind == PatternKind::kUnion          ? "|"
-                          : node.kind == PatternKind::kIntersection ? "&"
-                                                                    : ",";
-  if (!is_operator) text += '(';
-  bool first = true;
-  auto add = [&](const std::string& part) {
-    if (!first) text += separator;
-    text += part;
-    first = false;
-  };
-  for (int64_t number : node.numbers) add(std::to_string(number));
+  std::vector<std::string> parts;
+  for (int64_t number : node.numbers) parts.push_back(std::to_string(number));
   for (const NodePtr& child : node.children) {
-    const bool wrap = node.kind == PatternKind::kIntersection && child->kind == PatternKind::kUnion;
-    add(wrap ? std::string(1, '(').append(canonical_text(*child)).append(1, ')')
-             : canonical_text(*child));
+    parts.push_back(canonical_text(*child));
+    if (node.kind == Kind::kIntersection && child->kind == Kind::kUnion) {
+      parts.back().insert(0, 1, '(').append(1, ')');
+    }
   }
-  if (!is_operator) text += ')';
-  return text;
-}
-
-NodePtr node_of_head(const NodePtr& node, int64_t head) {
-  if (!contains(*node, PatternKind::kPerHead)) return node;
-  if (node->kind == PatternKind::kPerHead) {
-    return node_of_head(node->children[head % std::ssize(node->children)], head);
+  const bool is_operator = node.kind == Kind::kUnion || node.kind == Kind::kIntersection;
+  const char separator = node.kind == Kind::kUnion ? '|' : is_operator ? '&' : ',';
+  std::string joined;
+  for (const std::string& part : parts) {
+    if (!joined.empty()) joined += separator;
+    joined += part;
   }
-  PatternNode copy{node->kind, node->numbers, {}};
-  for (const NodePtr& child : node->children) copy.children.push_back(node_of_head(child, head));
-  return std::make_shared<const PatternNode>(std::move(copy));
+  if (is_operator) return joined;
+  std::string text = node.kind == Kind::kLeaf ? node.leaf->name : "per_head";
+  return parts.empty() ? text : text.append(1, '(').append(joined).append(1, ')');
 }
 
 void throw_if_unmet(const Pattern& pattern, const std::vector<std::string>& unmet) {
@@ -208,7 +166,7 @@ void throw_if_unmet(const Pattern& pattern, const std::vector<std::string>& unme
   throw InputError(message);
 }
 
-Pattern::Pattern() : Pattern(std::make_shared<const PatternNode>()) {}
+Pattern::Pattern() : Pattern(leaf_node("full")) {}
 
 Pattern::Pattern(std::shared_ptr<const PatternNode> node)
     : node_(std::move(node)), text_(canonical_text(*node_)) {}
@@ -271,11 +229,12 @@ std::vector<std::string> Pattern::unmet(const PatternScope& scope, int64_t batch
       }
     }
   }
-  if (contains(*node_, PatternKind::kIntervals) && std::ssize(in.intervals) != 2 * scope.q_len) {
+  if (uses(*node_, PatternTensor::kIntervals) && std::ssize(in.intervals) != 2 * scope.q_len) {
     out.push_back("expected intervals [" + std::to_string(scope.q_len) + ", 2], got " +
                   std::to_string(in.intervals.size()) + " numbers");
   }
-  if (needs_global_tokens(*node_)) {
+  if (uses(*node_, PatternTensor::kGlobalTokens)) {
+    if (!scope.inputs) out.push_back("expected global_tokens, got none");
     for (int32_t token : in.global_tokens) {
       if (token >= 0) continue;
       out.push_back("expected global_tokens of at least 0, got " + std::to_string(token));
@@ -288,25 +247,27 @@ std::vector<std::string> Pattern::unmet(const PatternScope& scope, int64_t batch
   return out;
 }
 
-bool Pattern::uses_segments() const { return contains(*node_, PatternKind::kSegments); }
-bool Pattern::uses_key_lengths() const { return contains(*node_, PatternKind::kKeyLengths); }
-bool Pattern::per_head() const { return contains(*node_, PatternKind::kPerHead); }
+bool Pattern::uses_segments() const { return uses(*node_, PatternTensor::kSegments); }
+bool Pattern::uses_key_lengths() const { return uses(*node_, PatternTensor::kKeyLengths); }
+bool Pattern::per_head() const {
+  return any_node(*node_, [](const PatternNode& n) { return n.kind == Kind::kPerHead; });
+}
 
 bool Pattern::uses_inputs() const {
-  return uses_segments() || uses_key_lengths() || contains(*node_, PatternKind::kIntervals) ||
-         contains(*node_, PatternKind::kBlockMask) || needs_global_tokens(*node_);
+  return any_node(*node_, [](const PatternNode& n) {
+    return n.kind == Kind::kLeaf && tensor_of(n) != PatternTensor::kNone;
+  });
 }
+
+int64_t Pattern::head_period() const { return period_of(*node_); }
+
+Pattern Pattern::for_head(int64_t head) const { return Pattern(node_of_head(node_, head)); }
 
 Pattern Pattern::within_segments() const {
   if (uses_segments()) return *this;
-  PatternNode node{PatternKind::kIntersection, {}, {}};
-  if (node_->kind == PatternKind::kIntersection) {
-    node.children = node_->children;
-  } else {
-    node.children.push_back(node_);
-  }
-  node.children.push_back(
-      std::make_shared<const PatternNode>(PatternNode{PatternKind::kSegments, {}, {}}));
+  PatternNode node{Kind::kIntersection, nullptr, {}, {node_}};
+  if (node_->kind == Kind::kIntersection) node.children = node_->children;
+  node.children.push_back(leaf_node("segments"));
   return Pattern(std::make_shared<const PatternNode>(std::move(node)));
 }
 
