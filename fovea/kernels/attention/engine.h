@@ -106,6 +106,7 @@ struct Engine {
   /// GFLOP of register-only fused multiply-adds per second on the calling thread, measured for
   /// about `seconds`: what a kernel's speed is compared with.
   double (*measure_peak)(double seconds);
+  const char* flags;  ///< compiler and its flags for this engine
 };
 
 /// Engines of this build that the machine can run and FOVEA_MAX_ISA allows, strongest first.

@@ -7,7 +7,11 @@
 namespace fovea::kernels {
 
 extern const Engine kAvx2Engine;
-const Engine kAvx2Engine = {"avx2", Isa::kAvx2, &isa_avx2::kAttentionKernels<float>, nullptr,
-                            isa_avx2::measure_peak};
+const Engine kAvx2Engine = {"avx2",
+                            Isa::kAvx2,
+                            &isa_avx2::kAttentionKernels<float>,
+                            nullptr,
+                            isa_avx2::measure_peak,
+                            FOVEA_ENGINE_FLAGS};
 
 }  // namespace fovea::kernels

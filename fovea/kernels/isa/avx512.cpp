@@ -7,7 +7,11 @@
 namespace fovea::kernels {
 
 extern const Engine kAvx512Engine;
-const Engine kAvx512Engine = {"avx512", Isa::kAvx512, &isa_avx512::kAttentionKernels<float>,
-                              nullptr, isa_avx512::measure_peak};
+const Engine kAvx512Engine = {"avx512",
+                              Isa::kAvx512,
+                              &isa_avx512::kAttentionKernels<float>,
+                              nullptr,
+                              isa_avx512::measure_peak,
+                              FOVEA_ENGINE_FLAGS};
 
 }  // namespace fovea::kernels

@@ -13,7 +13,11 @@
 namespace fovea::kernels {
 
 extern const Engine kScalarEngine;
-const Engine kScalarEngine = {"scalar", Isa::kScalar, &isa_scalar::kAttentionKernels<float>,
-                              &isa_scalar::kAttentionKernels<double>, isa_scalar::measure_peak};
+const Engine kScalarEngine = {"scalar",
+                              Isa::kScalar,
+                              &isa_scalar::kAttentionKernels<float>,
+                              &isa_scalar::kAttentionKernels<double>,
+                              isa_scalar::measure_peak,
+                              FOVEA_ENGINE_FLAGS};
 
 }  // namespace fovea::kernels
