@@ -1,5 +1,5 @@
 // Plans are made one tile row at a time. The row's pieces (row_pieces.h) are swept from left to
-// right: tiles that one piece covers become one run of full tiles by arithmetic; a tile that one
+// right: tiles that a piece covers become one run of full tiles by arithmetic; a tile that one
 // piece cuts is a Band, or row intervals where the piece begins or ends inside the tile; a tile
 // that several pieces meet is drawn as 64 words of bits and classified from them.
 #include "fovea/pattern/block_plan.h"
@@ -77,22 +77,22 @@ class PlanBuilder {
     size_t next = 0;
     int64_t c = 0;
     while (true) {
+      while (next < all.size() && all[next].first <= c) active.push_back(&all[next++]);
       std::erase_if(active, [&](const Swept* s) { return s->end <= c; });
       if (active.empty()) {
         if (next == all.size()) return;
         c = all[next].first;
+        continue;
       }
-      while (next < all.size() && all[next].first <= c) active.push_back(&all[next++]);
+      const auto covers = [&](const Swept* s) { return s->full_first <= c && c < s->full_end; };
+      const auto full = std::find_if(active.begin(), active.end(), covers);
+      if (full != active.end()) {
+        add_full(c, (*full)->full_end);
+        c = (*full)->full_end;
+        continue;
+      }
       if (active.size() == 1) {
-        const Swept& s = *active[0];
-        if (s.full_first <= c && c < s.full_end) {
-          const int64_t end =
-              next < all.size() ? std::min(s.full_end, all[next].first) : s.full_end;
-          add_full(c, end);
-          c = end;
-          continue;
-        }
-        add_cut(s.piece, c);
+        add_cut(active[0]->piece, c);
       } else {
         add_drawn(active, c);
       }

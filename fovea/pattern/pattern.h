@@ -78,11 +78,15 @@ class Pattern {
   bool per_head() const;          ///< the plan differs between heads
   bool uses_inputs() const;       ///< any of PatternInputs
 
+  /// Heads h and h + head_period() have the same pattern; 1 without per_head.
+  int64_t head_period() const;
+  /// What `head` sees, without per_head.
+  Pattern for_head(int64_t head) const;
+
   /// This pattern within packed documents: `(this) & segments`, or itself if it already has it.
   Pattern within_segments() const;
 
   const PatternNode& node() const { return *node_; }
-  const std::shared_ptr<const PatternNode>& shared_node() const { return node_; }
 
   friend bool operator==(const Pattern& a, const Pattern& b) { return a.text_ == b.text_; }
 

@@ -3,39 +3,17 @@
 #include <limits>
 
 #include "fovea/core/status.h"
-#include "fovea/pattern/pattern_node.h"
+#include "fovea/pattern/leaf_patterns.h"
 
 namespace fovea {
 namespace {
 
-using NodePtr = std::shared_ptr<const PatternNode>;
+using Kind = PatternNode::Kind;
 
 constexpr int kMaxDepth = 64;
 constexpr int64_t kMaxNumber = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxSeed = std::numeric_limits<int64_t>::max();
 constexpr size_t kMaxQuoted = 72;
-
-struct Leaf {
-  const char* name;
-  PatternKind kind;
-  const char* arguments;  // as shown in messages
-  int min_numbers, max_numbers;
-};
-constexpr Leaf kLeaves[] = {
-    {"full", PatternKind::kFull, "", 0, 0},
-    {"causal", PatternKind::kCausal, "", 0, 0},
-    {"window", PatternKind::kWindow, "left,right", 1, 2},
-    {"dilated", PatternKind::kDilated, "left,right,step", 3, 3},
-    {"chunked", PatternKind::kChunked, "size", 1, 1},
-    {"block_neighbours", PatternKind::kBlockNeighbours, "size,before,after", 1, 3},
-    {"neighbourhood", PatternKind::kNeighbourhood, "size", 1, 1},
-    {"global", PatternKind::kGlobal, "n", 1, 1},
-    {"global_tokens", PatternKind::kGlobalTokens, "i,…", 0, std::numeric_limits<int>::max()},
-    {"random_blocks", PatternKind::kRandomBlocks, "size,count,seed", 3, 3},
-    {"block_mask", PatternKind::kBlockMask, "size", 1, 1},
-    {"intervals", PatternKind::kIntervals, "", 0, 0},
-    {"key_lengths", PatternKind::kKeyLengths, "", 0, 0},
-    {"segments", PatternKind::kSegments, "", 0, 0},
-};
 
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -61,7 +39,7 @@ std::string_view nearest_name(std::string_view name) {
     const size_t d = edit_distance(name, candidate);
     if (d < best_distance) best = candidate, best_distance = d;
   };
-  for (const Leaf& leaf : kLeaves) consider(leaf.name);
+  for (const LeafPattern& leaf : leaf_patterns()) consider(leaf.name);
   consider("per_head");
   return best;
 }
@@ -101,15 +79,15 @@ class Parser {
 
  private:
   NodePtr union_expression(int depth) {
-    return flat(PatternKind::kUnion, '|', depth, &Parser::intersection);
+    return flat(Kind::kUnion, '|', depth, &Parser::intersection);
   }
   NodePtr intersection(int depth) {
-    return flat(PatternKind::kIntersection, '&', depth, &Parser::primary);
+    return flat(Kind::kIntersection, '&', depth, &Parser::primary);
   }
 
   // operand (symbol operand)*, as one node with many children.
-  NodePtr flat(PatternKind kind, char symbol, int depth, NodePtr (Parser::*operand)(int)) {
-    PatternNode node{kind, {}, {}};
+  NodePtr flat(Kind kind, char symbol, int depth, NodePtr (Parser::*operand)(int)) {
+    PatternNode node{kind, nullptr, {}, {}};
     do {
       NodePtr child = (this->*operand)(depth);
       if (child->kind == kind) {
@@ -137,9 +115,7 @@ class Parser {
       fail(at, "expected a pattern such as window(128,128), causal or full, got " + found());
     }
     if (name == "per_head") return per_head(at, depth);
-    for (const Leaf& leaf : kLeaves) {
-      if (name == leaf.name) return leaf_node(leaf, at);
-    }
+    if (const LeafPattern* leaf = find_leaf(name)) return leaf_node(*leaf, at);
     unknown(name, at);
   }
 
@@ -154,7 +130,7 @@ class Parser {
       fail(at, "expected a pattern, got " + got + "; did you mean \"" + std::string(near) + "\"?");
     }
     std::string names;
-    for (const Leaf& leaf : kLeaves) names += std::string(leaf.name) + ", ";
+    for (const LeafPattern& leaf : leaf_patterns()) names += std::string(leaf.name) + ", ";
     fail(at, "expected one of " + names + "per_head, got " + got);
   }
 
@@ -162,7 +138,7 @@ class Parser {
     skip_blanks();
     const size_t open = pos_;
     if (!accept('(')) fail(at, "expected per_head(pattern, pattern, …), got no parenthesis");
-    PatternNode node{PatternKind::kPerHead, {}, {}};
+    PatternNode node{Kind::kPerHead, nullptr, {}, {}};
     do {
       node.children.push_back(union_expression(depth + 1));
     } while (accept(','));
@@ -170,70 +146,29 @@ class Parser {
     return std::make_shared<const PatternNode>(std::move(node));
   }
 
-  NodePtr leaf_node(const Leaf& leaf, size_t at) {
-    PatternNode node{leaf.kind, {}, {}};
+  NodePtr leaf_node(const LeafPattern& leaf, size_t at) {
+    PatternNode node{Kind::kLeaf, &leaf, {}, {}};
     skip_blanks();
     const size_t open = pos_;
-    std::vector<size_t> places;
+    const std::string usage = leaf.usage;
     if (accept('(')) {
+      if (leaf.max_numbers == 0) fail(at, "expected " + usage + " without arguments");
       do {
-        places.push_back(skip_blanks());
-        const bool is_seed = leaf.kind == PatternKind::kRandomBlocks && node.numbers.size() == 2;
-        node.numbers.push_back(number("a number in " + usage(leaf),
-                                      is_seed ? std::numeric_limits<int64_t>::max() : kMaxNumber));
+        // A seed, the one third number that is not a size, may be any.
+        const bool wide = node.numbers.size() == 2 && usage.find("seed") != usage.npos;
+        node.numbers.push_back(number("a number in " + usage, wide ? kMaxSeed : kMaxNumber));
       } while (accept(','));
       close(open);
     }
     const int got = static_cast<int>(node.numbers.size());
     if (got < leaf.min_numbers || got > leaf.max_numbers) {
-      fail(at, "expected " + usage(leaf) + ", got " + std::to_string(got) +
+      fail(at, "expected " + usage + ", got " + std::to_string(got) +
                    (got == 1 ? " argument" : " arguments"));
     }
-    complete(leaf, node, places);
-    return std::make_shared<const PatternNode>(std::move(node));
-  }
-
-  // Fills in defaults and checks what must be positive.
-  void complete(const Leaf& leaf, PatternNode& node, const std::vector<size_t>& places) {
-    std::vector<int64_t>& n = node.numbers;
-    auto positive = [&](size_t i, const char* what) {
-      if (n[i] < 1) fail(places[i], std::string("expected a ") + what + " of at least 1, got 0");
-    };
-    switch (leaf.kind) {
-      case PatternKind::kWindow:
-        if (n.size() == 1) n.push_back(n[0]);
-        break;
-      case PatternKind::kDilated:
-        positive(2, "step");
-        break;
-      case PatternKind::kBlockNeighbours:
-        positive(0, "block size");
-        if (n.size() == 2) {
-          fail(places[1],
-               "expected block_neighbours(size) or block_neighbours(size,before,after), "
-               "got 2 arguments");
-        }
-        if (n.size() == 1) n.insert(n.end(), {1, 1});
-        break;
-      case PatternKind::kChunked:
-      case PatternKind::kNeighbourhood:
-      case PatternKind::kRandomBlocks:
-      case PatternKind::kBlockMask:
-        positive(0, "size");
-        break;
-      case PatternKind::kGlobalTokens:
-        std::sort(n.begin(), n.end());
-        n.erase(std::unique(n.begin(), n.end()), n.end());
-        break;
-      default:
-        break;
+    if (const char* expected = leaf.complete(node.numbers)) {
+      fail(at, std::string("expected ") + expected);
     }
-  }
-
-  static std::string usage(const Leaf& leaf) {
-    if (leaf.kind == PatternKind::kWindow) return "window(left,right) or window(width)";
-    if (!*leaf.arguments) return std::string(leaf.name) + " without arguments";
-    return std::string(leaf.name) + "(" + leaf.arguments + ")";
+    return std::make_shared<const PatternNode>(std::move(node));
   }
 
   int64_t number(const std::string& what, int64_t max = kMaxNumber) {
@@ -332,16 +267,7 @@ class Parser {
 
 }  // namespace
 
-std::string_view name_of(PatternKind kind) {
-  for (const Leaf& leaf : kLeaves) {
-    if (leaf.kind == kind) return leaf.name;
-  }
-  return kind == PatternKind::kPerHead ? "per_head" : "";
-}
-
-std::shared_ptr<const PatternNode> parse_pattern_text(std::string_view text) {
-  return Parser(text).pattern();
-}
+NodePtr parse_pattern_text(std::string_view text) { return Parser(text).pattern(); }
 
 std::vector<LayerEntry> parse_layer_text(std::string_view text) { return Parser(text).layers(); }
 

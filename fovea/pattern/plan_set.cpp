@@ -72,17 +72,17 @@ std::string plan_key(const Pattern& pattern, const std::string& head_text,
   append_bytes<int64_t>(key, lengths);
   if (!pattern.uses_inputs()) return key;
   const PatternInputs& in = *scope.inputs;
-  if (pattern.uses_segments()) {
+  const bool packed = pattern.uses_segments();
+  if (packed) {
     append_bytes(key, in.cu_seqlens_q);
     append_bytes(key, in.cu_seqlens_k);
   }
   if (pattern.uses_key_lengths()) {
-    append_bytes(key,
-                 pattern.uses_segments() ? in.key_lengths : in.key_lengths.subspan(scope.batch, 1));
+    append_bytes(key, packed ? in.key_lengths : in.key_lengths.subspan(scope.batch, 1));
   }
   append_bytes(key, in.intervals);
   append_bytes(key, in.global_tokens);
-  append_bytes(key, in.block_mask);
+  append_bytes(key, in.block_mask);  // the number of columns follows from the lengths
   return key;
 }
 
@@ -104,9 +104,7 @@ PlanSet PlanSet::build(const Pattern& pattern, int64_t batch, int64_t heads, int
   std::unordered_map<std::string, PlanPtr> own;  // shares also what the cache has dropped
   std::vector<std::string> head_texts;
   for (int64_t h = 0; h < planned_heads; ++h) {
-    head_texts.push_back(pattern.per_head()
-                             ? canonical_text(*node_of_head(pattern.shared_node(), h))
-                             : pattern.to_string());
+    head_texts.push_back(pattern.for_head(h).to_string());
   }
   for (scope.batch = 0; scope.batch < planned_batch; ++scope.batch) {
     for (scope.head = 0; scope.head < planned_heads; ++scope.head) {

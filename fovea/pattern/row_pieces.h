@@ -7,11 +7,13 @@
 
 namespace fovea {
 
+// Beyond every position; sums of a few do not overflow.
+constexpr int64_t kNoBound = int64_t{1} << 40;
+
 // Query row r of [r0, r1) sees keys [max(lo, r + a), min(hi, r + b)), which is never empty.
 //
-// Every pattern is a list of disjoint pieces, and pieces are closed under intersection and
-// difference, so unions and intersections are computed on a whole tile row at once: a window is one
-// piece however wide, a union with global(1) three.
+// Every pattern is a list of pieces, which may overlap, and the common part of two pieces is a
+// piece: a whole tile row is evaluated at once, and a window is one piece however wide.
 struct RowPiece {
   int64_t r0, r1;
   int64_t lo, hi;
@@ -25,8 +27,7 @@ struct RowPiece {
   bool tighten();
 };
 
-// Disjoint pieces of query rows [q0, q1) of the scope, in no particular order. The head's pattern
-// must have no per_head left (node_of_head) or scope.head set.
+// Pieces of query rows [q0, q1) of the scope, in no particular order.
 std::vector<RowPiece> row_pieces(const Pattern& pattern, const PatternScope& scope, int64_t q0,
                                  int64_t q1);
 

@@ -110,7 +110,8 @@ TEST(PatternParser, Numbers) {
   EXPECT_THAT(error_of("window(x)"), HasSubstr("got \"x\""));
   EXPECT_THAT(error_of("global(1,2)"), HasSubstr("expected global(n), got 2 arguments"));
   EXPECT_THAT(error_of("causal(1)"), HasSubstr("expected causal without arguments"));
-  EXPECT_THAT(error_of("block_neighbours(4,1)"), HasSubstr("block_neighbours(size,before,after)"));
+  EXPECT_THAT(error_of("block_neighbours(4,1)"),
+              HasSubstr("block_neighbours(size) or (size,before,after), got 2"));
   EXPECT_THAT(error_of("dilated(4,4,0)"), HasSubstr("a step of at least 1, got 0"));
   for (const char* text : {"chunked(0)", "block_neighbours(0)", "neighbourhood(0)",
                            "random_blocks(0,1,1)", "block_mask(0)"}) {

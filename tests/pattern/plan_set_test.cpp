@@ -91,7 +91,9 @@ TEST(BlockPlan, ManyPiecesGoRowByRow) {
   // More pairs of pieces than are joined at once.
   for (const char* text : {"dilated(200,200,2)|dilated(200,200,3)",
                            "dilated(200,200,2)&dilated(200,200,3)|window(2,0)",
-                           "dilated(150,150,2)|intervals", "dilated(199,3,1)&dilated(150,150,2)"}) {
+                           "(dilated(150,150,2)|window(30,9))&dilated(199,199,1)",
+                           "(window(30,9)|dilated(150,150,2)|intervals)&dilated(199,199,1)",
+                           "dilated(199,3,1)&dilated(150,150,2)"}) {
     std::vector<int32_t> intervals;
     for (int q = 0; q < 190; ++q) intervals.insert(intervals.end(), {q * 37 % 190, q * 53 % 200});
     PatternInputs inputs;
