@@ -45,7 +45,7 @@ def problems_of_include(layer, quote, path):
         elif target != layer and target not in LAYERS[layer]:
             yield f"{layer} may not include {target}"
         return
-    if quote == '"':
+    if quote == '"' and (path.startswith(".") or "/" not in path):
         yield f'write "{path}" from the source root: "fovea/{layer}/..."'
     if first == "tools" or first == "tests":
         yield f"{layer} may not include {first}"
