@@ -354,7 +354,13 @@ void write_safetensors(const std::string& path, std::vector<StTensor> tensors,
                            {"data_offsets", {position, position + tensor.bytes}}};
     position += tensor.bytes;
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const Json::type_error& error) {
+    throw InputError(path +
+                     ": a tensor's name or the metadata is not valid UTF-8: " + error.what());
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data starts aligned
   const uint64_t header_bytes = text.size();
   AtomicFile file(path);
