@@ -153,7 +153,6 @@ class ColumnsReader : public ExampleReader {
     int64_t bytes = 0;
     for (;;) {
       bytes += static_cast<int64_t>(line.size()) + 1;
-      if (in != In::kQuotes && line.ends_with('\r')) line.remove_suffix(1);
       for (size_t i = 0; i < line.size(); ++i) {
         const char c = line[i];
         if (in == In::kQuotes) {
@@ -162,6 +161,8 @@ class ColumnsReader : public ExampleReader {
           } else {
             fields_.back() += c;
           }
+        } else if (c == '\r' && i + 1 == line.size()) {
+          break;  // the record ends with CR LF
         } else if (c == ',') {
           fields_.emplace_back();
           in = In::kStart;
@@ -170,7 +171,6 @@ class ColumnsReader : public ExampleReader {
         } else if (c == '"' && in == In::kAfterQuotes) {
           fields_.back() += '"';
           in = In::kQuotes;
-        } else if (c == '\r' && i + 1 == line.size()) {  // after quotes that close on this line
         } else if (c == '"' || in == In::kAfterQuotes) {
           throw InputError(place_of(lines_) + ": byte " + std::to_string(i) +
                            ": expected CSV as in RFC 4180, found " +
