@@ -271,18 +271,35 @@ Pattern Pattern::within_segments() const {
   return Pattern(std::make_shared<const PatternNode>(std::move(node)));
 }
 
+std::vector<std::string> explain(const Pattern& pattern) {
+  std::vector<std::string> lines;
+  any_node(pattern.node(), [&](const PatternNode& node) {
+    if (node.kind != Kind::kLeaf) return false;
+    std::string line = canonical_text(node) + ": " + node.leaf->meaning;
+    if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+    return false;
+  });
+  return lines;
+}
+
+std::vector<LayerPattern> parse_layer_period(std::string_view text) {
+  std::vector<LayerPattern> period;
+  for (const LayerEntry& entry : parse_layer_text(text)) {
+    period.push_back({Pattern(entry.node), entry.repeats});
+  }
+  return period;
+}
+
 std::vector<Pattern> parse_layer_patterns(std::string_view text, int64_t layers) {
-  const std::vector<LayerEntry> entries = parse_layer_text(text);
-  std::vector<Pattern> period;
+  const std::vector<LayerPattern> period = parse_layer_period(text);
   if (layers < 0) throw InputError("expected at least 0 layers, got " + std::to_string(layers));
-  for (const LayerEntry& entry : entries) {
-    const Pattern pattern = Pattern::parse(canonical_text(*entry.node));
-    for (int64_t i = 0; i < entry.repeats && std::ssize(period) < layers; ++i) {
-      period.push_back(pattern);
+  std::vector<Pattern> result;
+  while (std::ssize(result) < layers) {
+    for (const LayerPattern& entry : period) {
+      const int64_t left = layers - std::ssize(result);
+      result.insert(result.end(), std::min(entry.layers, left), entry.pattern);
     }
   }
-  std::vector<Pattern> result;
-  for (int64_t i = 0; i < layers; ++i) result.push_back(period[i % std::ssize(period)]);
   return result;
 }
 
