@@ -32,7 +32,7 @@ int padded(int dim) { return (dim + 15) / 16 * 16; }
 /// Key tiles of a group: as many as leave some tasks for many threads and fit the cache, by the
 /// sizes alone.
 int group_size(const Sizes& n) {
-  constexpr int64_t kTasks = 64, kMaxWidth = 256;
+  constexpr int64_t kTasks = 32, kMaxWidth = 256;
   const int64_t by_tasks = n.batch * n.kv_heads * n.k_tiles / kTasks;
   const int64_t by_cache = kMaxWidth / std::max(n.head_dim, n.value_dim);
   return static_cast<int>(std::clamp<int64_t>(std::min(by_tasks, by_cache), 1, kMaxGroup));

@@ -100,53 +100,53 @@ HWY_INLINE bool all_rows_finite(const T* x, int64_t stride, int begin, int end, 
 
 // ---- rows: the only place that knows the storage type -----------------------------------------
 
-/// Reads 8 values of storage S as T.
-template <typename T, typename S>
-HWY_INLINE void load8(const S* src, T* dst) {
-  for (int i = 0; i < 8; ++i) dst[i] = static_cast<T>(src[i]);
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const hn::TFromD<D>* src) {
+  return hn::LoadU(d, src);
 }
-template <typename T>
-HWY_INLINE void load8(const BFloat16* src, T* dst) {
-  for (int i = 0; i < 8; ++i) {
-    uint32_t bits = uint32_t{src[i].bits} << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    dst[i] = static_cast<T>(value);
-  }
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const BFloat16* src) {  // bf16 is the upper half of an f32
+  const hn::Rebind<uint16_t, D> du16;
+  const hn::RebindToUnsigned<D> du32;
+  const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(src));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, bits)));
 }
 
-template <typename T, typename S>
-HWY_INLINE bool load_rows_of(const S* src, int64_t stride, int rows, int padded_rows, int dim,
-                             T* dst, int ld) {
-  bool finite = true;
+/// Rows of `dim` values, a multiple of D's lanes; returns false when one is not finite.
+template <class D, typename T, typename S>
+HWY_INLINE bool load_rows_of(D d, const S* src, int64_t stride, int rows, int dim, T* dst, int ld) {
+  const int step = static_cast<int>(hn::Lanes(d));
+  auto zero = hn::Zero(d);  // stays 0 unless a value · 0 is NaN
   for (int r = 0; r < rows; ++r) {
-    T* out = dst + static_cast<ptrdiff_t>(r) * ld;
-    for (int c = 0; c < dim; c += 8) load8(src + r * stride + c, out + c);
+    const S* HWY_RESTRICT in = src + r * stride;
+    T* HWY_RESTRICT out = dst + static_cast<ptrdiff_t>(r) * ld;
+    for (int c = 0; c < dim; c += step) {
+      const auto value = load_as(d, in + c);
+      hn::StoreU(value, d, out + c);
+      zero = hn::MulAdd(value, hn::Zero(d), zero);
+    }
     for (int c = dim; c < ld; ++c) out[c] = 0;
-    finite &= all_finite(out, dim);
   }
-  if (padded_rows > rows) {
-    std::memset(dst + static_cast<ptrdiff_t>(rows) * ld, 0,
-                sizeof(T) * static_cast<size_t>(padded_rows - rows) * ld);
-  }
-  return finite;
+  return hn::AllTrue(d, hn::Eq(zero, hn::Zero(d)));
 }
 
+/// Rows of T itself or, for T = float, of bf16: what unmet_conditions() lets through.
 template <typename T>
 bool load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
                T* dst, int ld) {
-  switch (dtype) {
-    case DType::kF32:
-      return load_rows_of(static_cast<const float*>(src), stride, rows, padded_rows, dim, dst, ld);
-    case DType::kBF16:
-      return load_rows_of(static_cast<const BFloat16*>(src), stride, rows, padded_rows, dim, dst,
-                          ld);
-    case DType::kF64:
-      return load_rows_of(static_cast<const double*>(src), stride, rows, padded_rows, dim, dst, ld);
-    case DType::kF16:
-      break;  // refused by unmet_conditions()
+  if (padded_rows > rows) {
+    std::memset(dst + static_cast<ptrdiff_t>(rows) * ld, 0,
+                sizeof(T) * static_cast<size_t>(padded_rows - rows) * static_cast<size_t>(ld));
   }
-  return false;
+  const auto load = [&](const auto* typed) {
+    const Tag<T> wide;
+    if (dim % kLanesOf<T> == 0) return load_rows_of(wide, typed, stride, rows, dim, dst, ld);
+    return load_rows_of(hn::CappedTag<T, 8>(), typed, stride, rows, dim, dst, ld);
+  };
+  if constexpr (sizeof(T) == 4) {
+    if (dtype == DType::kBF16) return load(static_cast<const BFloat16*>(src));
+  }
+  return load(static_cast<const T*>(src));
 }
 
 /// Round to nearest even; a NaN stays a NaN. As BFloat16's constructor, without its branch.
@@ -177,42 +177,67 @@ void store_rows(const T* src, int ld, int rows, int dim, T factor, void* dst, DT
 
 // ---- transposition, dot products, sums ---------------------------------------------------------
 
-/// 4x4 blocks; in float through 128-bit vectors where there are any.
-template <typename T>
-HWY_INLINE void transpose_block(const T* src, ptrdiff_t ld_src, T factor, T* dst,
-                                ptrdiff_t ld_dst) {
-  for (int r = 0; r < 4; ++r) {
-    for (int c = 0; c < 4; ++c) dst[c * ld_dst + r] = factor * src[r * ld_src + c];
-  }
-}
-#if HWY_TARGET != HWY_SCALAR
-HWY_INLINE void transpose_block(const float* src, ptrdiff_t ld_src, float factor, float* dst,
-                                ptrdiff_t ld_dst) {
-  const hn::FixedTag<float, 4> d;
-  const hn::Repartition<double, decltype(d)> dd;
-  const auto scale = hn::Set(d, factor);
-  const auto r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + ld_src);
-  const auto r2 = hn::LoadU(d, src + 2 * ld_src), r3 = hn::LoadU(d, src + 3 * ld_src);
-  const auto a = hn::BitCast(dd, hn::InterleaveLower(d, r0, r1));  // 00 10 01 11
-  const auto b = hn::BitCast(dd, hn::InterleaveLower(d, r2, r3));  // 20 30 21 31
-  const auto e = hn::BitCast(dd, hn::InterleaveUpper(d, r0, r1));
-  const auto g = hn::BitCast(dd, hn::InterleaveUpper(d, r2, r3));
-  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveLower(dd, a, b))), d, dst);
-  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveUpper(dd, a, b))), d, dst + ld_dst);
-  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveLower(dd, e, g))), d, dst + 2 * ld_dst);
-  hn::StoreU(hn::Mul(scale, hn::BitCast(d, hn::InterleaveUpper(dd, e, g))), d, dst + 3 * ld_dst);
-}
-#endif
-
 template <typename T>
 void transpose(const T* src, int ld_src, int rows, int cols, T factor, T* dst, int ld_dst) {
-  for (int r = 0; r < rows; r += 4) {
-    for (int c = 0; c < cols; c += 4) {
-      transpose_block(src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, factor,
-                      dst + static_cast<ptrdiff_t>(c) * ld_dst + r, ld_dst);
+  for (ptrdiff_t r = 0; r < rows; ++r) {
+    for (ptrdiff_t c = 0; c < cols; ++c) dst[c * ld_dst + r] = factor * src[r * ld_src + c];
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+/// Stores the 128-bit blocks of v to consecutive rows, `row_step` apart.
+template <class D>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* dst, ptrdiff_t row_step) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    hn::StoreU(v, d, dst);
+  } else {
+    const hn::Half<D> half;
+    store_blocks(half, hn::LowerHalf(half, v), dst, row_step);
+    store_blocks(half, hn::UpperHalf(half, v), dst + hn::MaxLanes(half) / 4 * row_step, row_step);
+  }
+}
+
+/// Four rows, `lanes of d` columns: 4x4 blocks inside the vectors, then a store for each.
+template <class D>
+HWY_INLINE void transpose_rows(D d, const float* src, ptrdiff_t ld_src, float factor, float* dst,
+                               ptrdiff_t ld_dst) {
+  const hn::Repartition<double, D> dd;
+  const auto scale = hn::Set(d, factor);
+  const auto r0 = hn::Mul(scale, hn::LoadU(d, src));
+  const auto r1 = hn::Mul(scale, hn::LoadU(d, src + ld_src));
+  const auto r2 = hn::Mul(scale, hn::LoadU(d, src + 2 * ld_src));
+  const auto r3 = hn::Mul(scale, hn::LoadU(d, src + 3 * ld_src));
+  const auto a = hn::BitCast(dd, hn::InterleaveLower(d, r0, r1));  // 00 10 01 11
+  const auto b = hn::BitCast(dd, hn::InterleaveLower(d, r2, r3));  // 20 30 21 31
+  const auto e = hn::BitCast(dd, hn::InterleaveUpper(d, r0, r1));  // 02 12 03 13
+  const auto g = hn::BitCast(dd, hn::InterleaveUpper(d, r2, r3));
+  const ptrdiff_t step = 4 * ld_dst;
+  store_blocks(d, hn::BitCast(d, hn::InterleaveLower(dd, a, b)), dst, step);
+  store_blocks(d, hn::BitCast(d, hn::InterleaveUpper(dd, a, b)), dst + ld_dst, step);
+  store_blocks(d, hn::BitCast(d, hn::InterleaveLower(dd, e, g)), dst + 2 * ld_dst, step);
+  store_blocks(d, hn::BitCast(d, hn::InterleaveUpper(dd, e, g)), dst + 3 * ld_dst, step);
+}
+
+template <>
+void transpose(const float* src, int ld_src, int rows, int cols, float factor, float* dst,
+               int ld_dst) {
+  const Tag<float> wide;
+  const hn::FixedTag<float, 4> narrow;
+  int c = 0;
+  for (; c + kLanesOf<float> <= cols; c += kLanesOf<float>) {
+    for (int r = 0; r < rows; r += 4) {
+      transpose_rows(wide, src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, factor,
+                     dst + static_cast<ptrdiff_t>(c) * ld_dst + r, ld_dst);
+    }
+  }
+  for (; c < cols; c += 4) {
+    for (int r = 0; r < rows; r += 4) {
+      transpose_rows(narrow, src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, factor,
+                     dst + static_cast<ptrdiff_t>(c) * ld_dst + r, ld_dst);
     }
   }
 }
+#endif
 
 template <typename T>
 void row_dots(const T* a, const T* b, int ld, int rows, T* out) {
