@@ -106,26 +106,36 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-// Cells of equal level that touch in a row become one rectangle.
+// One path for each level of grey, in units of cells; cells of equal level that touch in a row are
+// one rectangle.
 void append_cells(const PlanImage& image, double x, double y, double width, double height,
                   std::string& svg) {
   constexpr int kLevels = 9;
-  const double w = width / static_cast<double>(image.columns);
-  const double h = height / static_cast<double>(image.rows);
-  char text[160];
+  std::string paths[kLevels];
   for (int64_t r = 0; r < image.rows; ++r) {
     for (int64_t c = 0, end; c < image.columns; c = end) {
       const int level = level_of(image.at(r, c), kLevels);
       for (end = c + 1; end < image.columns && level_of(image.at(r, end), kLevels) == level;) ++end;
-      if (level == 0) continue;
-      std::snprintf(text, sizeof(text),
-                    "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" "
-                    "fill-opacity=\"%.2f\"/>\n",
-                    x + static_cast<double>(c) * w, y + static_cast<double>(r) * h,
-                    static_cast<double>(end - c) * w, h, 0.15 + 0.85 * level / (kLevels - 1));
-      svg += text;
+      const std::string w = std::to_string(end - c);
+      if (level > 0) {
+        paths[level].append("M").append(std::to_string(c)).append(" ").append(std::to_string(r));
+        paths[level].append("h").append(w).append("v1h-").append(w).append("z");
+      }
     }
   }
+  char text[160];
+  std::snprintf(text, sizeof(text),
+                "<g fill=\"#2f81f7\" transform=\"translate(%.1f %.1f) scale(%.4f %.4f)\">\n", x, y,
+                width / static_cast<double>(image.columns),
+                height / static_cast<double>(image.rows));
+  svg += text;
+  for (int level = 1; level < kLevels; ++level) {
+    if (paths[level].empty()) continue;
+    std::snprintf(text, sizeof(text), "<path fill-opacity=\"%.2f\" d=\"",
+                  0.15 + 0.85 * level / (kLevels - 1));
+    svg.append(text).append(paths[level]).append("\"/>\n");
+  }
+  svg += "</g>\n";
 }
 
 }  // namespace
@@ -149,7 +159,7 @@ std::string plan_text(const PlanImage& image, bool unicode) {
   std::string line;
   for (size_t c = 0; c < columns; ++c) line += unicode ? "─" : "-";
   std::string text(margin + 2, ' ');
-  text += "0" + padded(last_key, columns > 1 ? columns - 1 : 0) + "  keys\n";
+  text += "0" + padded(last_key, std::max(columns, last_key.size() + 2) - 1) + "  keys\n";
   text +=
       std::string(margin + 1, ' ') + (unicode ? "┌" : "+") + line + (unicode ? "┐" : "+") + "\n";
   for (int64_t r = 0; r < image.rows; ++r) {
@@ -182,23 +192,24 @@ std::string plan_svg(std::span<const PlanPanel> panels, int panels_per_row, int 
       const double height = height_of(panel.image);
       tallest = std::max(tallest, height);
       char text[256];
-      std::snprintf(text, sizeof(text), "<text x=\"%.1f\" y=\"%.1f\" fill=\"#6e7781\">", x,
-                    y + kTitle - 7);
+      const double font = std::min(12.0, 1.6 * size / static_cast<double>(panel.title.size() + 1));
+      std::snprintf(text, sizeof(text),
+                    "<text x=\"%.1f\" y=\"%.1f\" font-size=\"%.1f\" fill=\"#6e7781\">", x,
+                    y + kTitle - 7, font);
       body += text + escaped(panel.title) + "</text>\n";
       std::snprintf(text, sizeof(text),
                     "<rect x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"%.1f\" fill=\"#8b949e\" "
-                    "fill-opacity=\"0.12\" stroke=\"#8b949e\"/>\n<g fill=\"#2f81f7\">\n",
+                    "fill-opacity=\"0.12\" stroke=\"#8b949e\"/>\n",
                     x, top, size, height);
       body += text;
-      append_cells(panel.image, x, top, size, height, body);
-      body += "</g>\n";
+      if (panel.image.rows > 0) append_cells(panel.image, x, top, size, height, body);
     }
     y += kTitle + tallest + kGap;
   }
   char head[256];
   std::snprintf(head, sizeof(head),
                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%.0f\" "
-                "font-family=\"monospace\" font-size=\"12\" shape-rendering=\"crispEdges\">\n",
+                "font-family=\"monospace\" shape-rendering=\"crispEdges\">\n",
                 kGap + across * (size + kGap), y);
   return head + body + "</svg>\n";
 }
