@@ -130,18 +130,21 @@ void fail_empty(const std::string& name) {
 
 void settle_encoding(std::string& text, const std::string& where, const DataOptions& options) {
   if (options.encoding_errors == EncodingErrors::kBytes) return;
+  const auto fault = [&](const std::string& what) {
+    if (options.encoding_faults == nullptr) throw InputError(where + what);
+    options.encoding_faults->push_back(where + what);
+  };
   if (const size_t nul = text.find('\0'); nul != std::string::npos) {
-    throw InputError(where + ": NUL at byte " + std::to_string(nul) +
-                     "; expected text (is the file binary or UTF-16?)");
+    fault(": NUL at byte " + std::to_string(nul) +
+          "; expected text (is the file binary or UTF-16?)");
   }
-  if (options.encoding_errors == EncodingErrors::kReplace) {
-    if (find_invalid_utf8(text) != std::string_view::npos) text = replace_invalid_utf8(text);
-    return;
+  const size_t offset = find_invalid_utf8(text);
+  if (offset == std::string_view::npos) return;
+  if (options.encoding_errors == EncodingErrors::kStrict) {
+    fault(": invalid UTF-8 at byte " + std::to_string(offset) +
+          "; convert the file, or use --encoding-errors replace");
   }
-  if (const size_t offset = find_invalid_utf8(text); offset != std::string_view::npos) {
-    throw InputError(where + ": invalid UTF-8 at byte " + std::to_string(offset) +
-                     "; convert the file, or use --encoding-errors replace");
-  }
+  text = replace_invalid_utf8(text);
 }
 
 std::unique_ptr<ExampleReader> open_examples(const std::string& path, const DataOptions& options) {

@@ -56,6 +56,9 @@ struct DataOptions {
   bool require_label = true;
   EncodingErrors encoding_errors = EncodingErrors::kStrict;
   int64_t max_line_bytes = io::LineReader::kDefaultMaxLineBytes;
+  /// Where set, faults of encoding are added here as messages and repaired, whatever
+  /// `encoding_errors` says; must outlive the reader.
+  std::vector<std::string>* encoding_faults = nullptr;
 };
 
 /// Reads examples one by one, in file order, with memory for one of them.
@@ -65,7 +68,8 @@ class ExampleReader {
 
   /// Stores the next example, or returns false at the end. Throws InputError with file, line,
   /// field, what was expected and what was found. An empty file or folder is an error (for
-  /// `require_label` only: a stream to predict may be empty).
+  /// `require_label` only: a stream to predict may be empty). After an error in one record, whose
+  /// place is then in `example`, next() may be called again and goes on behind that record.
   virtual bool next(Example& example) = 0;
 };
 

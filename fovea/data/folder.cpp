@@ -44,14 +44,14 @@ class FolderReader : public ExampleReader {
   bool next(Example& example) override {
     if (position_ == files_.size()) return false;
     const std::string& file = files_[position_++];
-    const fs::path relative = fs::relative(file, root_);
+    const fs::path relative = fs::path(file).lexically_relative(root_);
+    example.file = file;
+    example.line = 0;
     example.text = io::read_file(file, options_.max_line_bytes);
     settle_encoding(example.text, file, options_);
     example.has_label = relative.has_parent_path();
     example.label = example.has_label ? relative.begin()->string() : "";
     example.id = io::dump_json(io::Json(relative.string()));
-    example.line = 0;
-    example.file = file;
     return true;
   }
 

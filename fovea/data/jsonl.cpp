@@ -232,11 +232,14 @@ class JsonlReader : public ExampleReader {
  private:
   void read_record(std::string_view line, Example& example) {
     const std::string place = place_of(lines_);
-    if (const size_t offset = find_invalid_utf8(line); offset != std::string_view::npos) {
+    const size_t offset = find_invalid_utf8(line);
+    if (offset != std::string_view::npos) {
       if (options_.encoding_errors != EncodingErrors::kReplace) {
-        throw InputError(place + ": invalid UTF-8 at byte " + std::to_string(offset) +
-                         " of the line; JSON is UTF-8: convert the file, or use --encoding-errors "
-                         "replace");
+        const std::string fault = place + ": invalid UTF-8 at byte " + std::to_string(offset) +
+                                  " of the line; JSON is UTF-8: convert the file, or use "
+                                  "--encoding-errors replace";
+        if (options_.encoding_faults == nullptr) throw InputError(fault);
+        options_.encoding_faults->push_back(fault);
       }
       handler_.read(replace_invalid_utf8(line), place, example);
       return;

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "fovea/data/random.h"
+
+namespace fovea::data {
+
+/// Shape of the documents of RecallGenerator.
+struct RecallOptions {
+  int64_t length = 1024;       ///< bytes of a document
+  int64_t min_distance = 256;  ///< bytes between any pair and the document's first and last byte
+  int pairs = 4;               ///< 1 to 26
+  int classes = 4;             ///< 2 to 36
+  uint64_t seed = 0;
+};
+
+/// One document, such as `......c2....a0.....b1....?a`, and its class, here "0".
+struct Recall {
+  std::string text;
+  std::string label;
+};
+
+/// Draws documents whose class can be told only by carrying one value over a distance: pairs of a
+/// key (a letter) and a value (the class: 0-9, then A-Z) between dots, and the query `?key` as the
+/// last two bytes. Every pair lies at least `min_distance` from the query and from the first byte,
+/// so a model that reads its answer off the last token (pooling last) or off the first one needs
+/// that reach; mean pooling mixes all positions and is no test of attention.
+///
+/// Keys differ within a document; the values of the pairs are as evenly spread over the classes as
+/// can be. With `pairs` a multiple of `classes` every document holds each value equally often: what
+/// tokens occur says nothing about the class, and chance is 1 / classes. All choices are uniform; a
+/// function of the options only.
+class RecallGenerator {
+ public:
+  /// Throws InputError when the pairs do not fit.
+  explicit RecallGenerator(const RecallOptions& options);
+  Recall next();
+
+ private:
+  RecallOptions options_;
+  Random random_;
+};
+
+}  // namespace fovea::data

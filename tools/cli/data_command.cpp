@@ -1,0 +1,222 @@
+// fovea data check|baseline|listops|recall|sources: looks at data sets and makes them.
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/cli/commands.h"
+
+#include "fovea/core/log.h"
+#include "fovea/core/status.h"
+#include "fovea/data/check.h"
+#include "fovea/data/example.h"
+#include "fovea/data/listops.h"
+#include "fovea/data/naive_bayes.h"
+#include "fovea/data/recall.h"
+#include "fovea/io/atomic_file.h"
+#include "fovea/io/json.h"
+#include "fovea/text/tokenizer.h"
+
+namespace fovea::cli {
+namespace {
+
+// The options that say how files are to be read, named as in `fovea train`.
+struct ReadOptions {
+  std::string format = "auto", encoding_errors = "strict";
+  data::DataOptions data;
+
+  void add_to(CLI::App* command) {
+    command->add_option("--data.format", format,
+                        "auto, jsonl, tsv, csv, labelled, text, folder (default: auto)");
+    command->add_option("--data.text", data.text_fields, "Fields that make the text")
+        ->delimiter(',');
+    command->add_option("--data.label", data.label_field, "Field of the label");
+    command->add_option("--data.columns", data.columns, "Names of all columns of TSV or CSV")
+        ->delimiter(',');
+    command->add_option("--encoding-errors", encoding_errors,
+                        "Text that is not UTF-8: strict, replace, bytes (default: strict)");
+  }
+
+  data::DataOptions get() const {
+    data::DataOptions options = data;
+    options.format = data::parse_format(format);
+    options.encoding_errors = data::parse_encoding_errors(encoding_errors);
+    return options;
+  }
+};
+
+void add_check(CLI::App& data_command) {
+  struct Options {
+    ReadOptions read;
+    std::string train, valid, tokenizer;
+    int64_t max_length = 0;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = data_command.add_subcommand(
+      "check", "Report counts, lengths, labels, duplicates and faults before a long run");
+  command->add_option("--train", options->train, "Training examples")->required();
+  command->add_option("--valid", options->valid, "Validation examples");
+  command->add_option("--tokenizer", options->tokenizer,
+                      "tokenizer.json, for lengths in tokens; `bytes` for one token a byte");
+  command->add_option("--max-length", options->max_length, "Tokens kept of a text")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--json", options->json, "Print one JSON object");
+  options->read.add_to(command);
+  command->callback([options] {
+    std::optional<Tokenizer> tokenizer;
+    if (options->tokenizer == "bytes") {
+      tokenizer = Tokenizer::byte_level();
+    } else if (!options->tokenizer.empty()) {
+      tokenizer = Tokenizer::load(options->tokenizer);
+    }
+    std::vector<std::string> paths = {options->train};
+    if (!options->valid.empty()) paths.push_back(options->valid);
+    const data::DataReport report = data::check_data(
+        paths, options->read.get(), tokenizer ? &*tokenizer : nullptr, options->max_length);
+    const std::string out =
+        options->json ? io::dump_json(to_json(report)) + "\n" : data::to_text(report);
+    std::fputs(out.c_str(), stdout);
+    if (!report.usable()) set_exit_code(exit_code(ErrorCode::kInvalidInput));
+  });
+}
+
+void run_baseline(const ReadOptions& read, const std::string& train, const std::string& test,
+                  const data::NaiveBayesOptions& options, bool json) {
+  data::NaiveBayes model(options);
+  data::Example example;
+  for (const auto reader = open_examples(train, read.get()); reader->next(example);) {
+    model.add(example.text, example.label);
+  }
+  model.finish();
+  std::vector<std::string> truth, predicted;
+  for (const auto reader = open_examples(test, read.get()); reader->next(example);) {
+    predicted.push_back(model.predict(example.text));
+    truth.push_back(example.label);
+  }
+  const data::Scores scores = data::score(truth, predicted);
+  if (json) {
+    const io::Json out = {{"accuracy", scores.accuracy},
+                          {"macro_f1", scores.macro_f1},
+                          {"examples", scores.examples}};
+    std::printf("%s\n", io::dump_json(out).c_str());
+  } else {
+    std::printf("accuracy %.4f, macro-F1 %.4f, %lld examples\n", scores.accuracy, scores.macro_f1,
+                static_cast<long long>(scores.examples));
+  }
+}
+
+void add_baseline(CLI::App& data_command) {
+  struct Options {
+    ReadOptions read;
+    std::string train, test, features = "words";
+    int ngrams = 0;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = data_command.add_subcommand(
+      "baseline", "Score naive Bayes over n-grams: what a model has to beat");
+  command->add_option("--train", options->train, "Training examples")->required();
+  command->add_option("--test", options->test, "Examples to score")->required();
+  command->add_option("--features", options->features, "words or bytes (default: words)")
+      ->check(CLI::IsMember({"words", "bytes"}));
+  command->add_option("--ngrams", options->ngrams, "Longest n-gram (default: 2 words, 4 bytes)");
+  command->add_flag("--json", options->json, "Print one JSON object");
+  options->read.add_to(command);
+  command->callback([options] {
+    const bool bytes = options->features == "bytes";
+    data::NaiveBayesOptions model;
+    model.features = bytes ? data::NaiveBayesOptions::Features::kBytes
+                           : data::NaiveBayesOptions::Features::kWords;
+    model.ngrams = options->ngrams > 0 ? options->ngrams : (bytes ? 4 : 2);
+    run_baseline(options->read, options->train, options->test, model, options->json);
+  });
+}
+
+void write_example(io::AtomicFile& file, const std::string& text, const std::string& label) {
+  file.write(io::dump_json({{"text", text}, {"label", label}}) + "\n");
+}
+
+void add_listops(CLI::App& data_command) {
+  struct Options {
+    data::ListOpsOptions listops;
+    std::string out;
+    int64_t count = 0;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = data_command.add_subcommand(
+      "listops", "Write ListOps expressions by the rules of the Long Range Arena");
+  data::ListOpsOptions& listops = options->listops;
+  command->add_option("--out", options->out, "JSONL file to write")->required();
+  command->add_option("--count", options->count, "Expressions")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--min-length", listops.min_length, "Tokens; all are longer (500)");
+  command->add_option("--max-length", listops.max_length, "Tokens; all are shorter (2000)");
+  command->add_option("--max-depth", listops.max_depth, "Depth of the digits at the bottom (10)");
+  command->add_option("--max-args", listops.max_args, "Most arguments of an operator (10)");
+  command->add_option("--seed", listops.seed, "Seed (0)");
+  command->callback([options] {
+    data::ListOpsGenerator generator(options->listops);
+    io::AtomicFile file(options->out);
+    for (int64_t i = 0; i < options->count; ++i) {
+      const data::ListOps item = generator.next();
+      write_example(file, item.text, std::to_string(item.value));
+    }
+    file.commit();
+    log_info(options->out + ": " + std::to_string(options->count) + " expressions");
+  });
+}
+
+void add_recall(CLI::App& data_command) {
+  struct Options {
+    data::RecallOptions recall;
+    std::string out;
+    int64_t train = 20'000, valid = 1'000, test = 1'000;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = data_command.add_subcommand(
+      "recall", "Write documents of key-value pairs and one query, at any distance");
+  data::RecallOptions& recall = options->recall;
+  command->add_option("--out", options->out, "Folder for train, valid and test.jsonl")->required();
+  command->add_option("--train", options->train, "Training documents (20000)");
+  command->add_option("--valid", options->valid, "Validation documents (1000)");
+  command->add_option("--test", options->test, "Test documents (1000)");
+  command->add_option("--length", recall.length, "Bytes of a document (1024)");
+  command->add_option("--min-distance", recall.min_distance,
+                      "Bytes from any pair to the query and to the first byte (256)");
+  command->add_option("--pairs", recall.pairs, "Pairs in a document, at most 26 (4)");
+  command->add_option("--classes", recall.classes, "Values, at most 36 (4)");
+  command->add_option("--seed", recall.seed, "Seed (0)");
+  command->callback([options] {
+    data::RecallGenerator generator(options->recall);
+    io::make_directories(options->out);
+    const std::pair<const char*, int64_t> parts[] = {
+        {"train", options->train}, {"valid", options->valid}, {"test", options->test}};
+    for (const auto& [name, count] : parts) {
+      io::AtomicFile file(options->out + "/" + name + ".jsonl");
+      for (int64_t i = 0; i < count; ++i) {
+        const data::Recall item = generator.next();
+        write_example(file, item.text, item.label);
+      }
+      file.commit();
+    }
+    log_info(options->out + ": " + std::to_string(options->train) + " + " +
+             std::to_string(options->valid) + " + " + std::to_string(options->test) + " documents");
+  });
+}
+
+void add_data(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("data", "Look at data sets and make them");
+  command->require_subcommand(1);
+  add_check(*command);
+  add_baseline(*command);
+  add_listops(*command);
+  add_recall(*command);
+}
+
+const Registration registration("data", add_data);
+
+}  // namespace
+}  // namespace fovea::cli
