@@ -2,12 +2,18 @@
 
 #include <csignal>
 
+#include <unistd.h>
+
 namespace fovea::train {
 namespace {
 
 volatile std::sig_atomic_t received = 0;
 
-void remember(int signal) { received = signal; }
+void remember(int signal) {
+  received = signal;
+  constexpr char kText[] = "\nstopping after this step; once more to stop at once\n";
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, kText, sizeof kText - 1);
+}
 
 }  // namespace
 

@@ -46,17 +46,6 @@ void check_header(const std::string& path, const models::TextClassifierConfig& c
 
 }  // namespace
 
-models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
-                                           std::vector<std::string> labels) {
-  models::TextClassifierConfig model = config.model;
-  model.vocab_size = vocab_size;
-  model.labels = std::move(labels);
-  if (model.kv_heads == 0) model.kv_heads = model.heads;
-  if (model.ff_dim == 0) model.ff_dim = 4 * model.model_dim;
-  model.validate("model");
-  return model;
-}
-
 models::TextClassifier make_model(const models::TextClassifierConfig& config, uint64_t seed) {
   at::manual_seed(seed);
   return models::TextClassifier(config);

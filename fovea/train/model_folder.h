@@ -23,10 +23,6 @@ struct ModelFolder {
 /// before the weights' header agrees with the config.
 ModelFolder load_model_folder(const std::string& folder);
 
-/// The model that a run trains, with sizes that stand for others resolved.
-models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
-                                           std::vector<std::string> labels);
-
 /// A new model for `config` with torch's generator seeded by `seed`.
 models::TextClassifier make_model(const models::TextClassifierConfig& config, uint64_t seed);
 

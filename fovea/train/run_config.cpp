@@ -261,4 +261,15 @@ RunConfig run_config_from_json(const io::Json& json, const std::string& name) {
   return run;
 }
 
+models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
+                                           std::vector<std::string> labels) {
+  models::TextClassifierConfig model = config.model;
+  model.vocab_size = vocab_size;
+  model.labels = std::move(labels);
+  if (model.kv_heads == 0) model.kv_heads = model.heads;
+  if (model.ff_dim == 0) model.ff_dim = 4 * model.model_dim;
+  model.validate("model");
+  return model;
+}
+
 }  // namespace fovea::train

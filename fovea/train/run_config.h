@@ -99,4 +99,9 @@ RunConfig read_run_config(io::Config& config, RunConfig base = {});
 io::Json to_json(const RunConfig& config);
 RunConfig run_config_from_json(const io::Json& json, const std::string& name);
 
+/// The model that a run trains, with sizes that stand for others resolved. Throws InputError where
+/// the settings do not fit together.
+models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
+                                           std::vector<std::string> labels);
+
 }  // namespace fovea::train

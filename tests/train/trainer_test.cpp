@@ -5,9 +5,11 @@
 #include <fstream>
 #include <limits>
 
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fovea/core/parallel.h"
 #include "fovea/core/status.h"
 #include "fovea/data/random.h"
 #include "fovea/io/atomic_file.h"
@@ -63,6 +65,10 @@ TrainSection tiny_run() {
 class TrainerTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    // These models are too small to gain from threads, and lose much where others use the machine.
+    set_num_threads(1);
+    at::set_num_threads(1);
+    catch_interrupts();
     root_ =
         fs::path(::testing::TempDir()) /
         ("trainer_" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
@@ -190,20 +196,17 @@ TEST_F(TrainerTest, NothingToResume) {
 
 TEST_F(TrainerTest, NonFiniteLossStopsWithTheStepAndKeepsTheCheckpoint) {
   TrainSection c = tiny_run();
-  c.lr = 10;
-  c.schedule = "constant";
-  c.clip = 0;
   c.save_every = 1;
   const std::string out = folder("out");
   models::TextClassifier model = make_model(tiny_model(), 1);
   Trainer trainer(c, model, train_, valid_, out, {}, false);
-  // Poison one weight: the loss of the next step is not a number.
   c.max_steps = 2;
   {
     Trainer first(c, model, train_, valid_, out, {}, false);
     first.run();
   }
   {
+    // One broken weight: the loss of the next step is not a number.
     const at::NoGradGuard no_grad;
     model->parameters().back().fill_(std::numeric_limits<float>::quiet_NaN());
   }

@@ -49,6 +49,8 @@ void train(const TrainOptions& o) {
     std::fputs(given.dump().c_str(), stdout);
     return;
   }
+  // What is wrong with the model's shape is said before torch is loaded and data are read.
+  train::resolve_model(config, 1, {"a", "b"});
   run_in_module("train", {{"config", train::to_json(config)},
                           {"out", o.out},
                           {"resume", o.resume},

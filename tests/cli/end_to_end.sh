@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# From text to a trained, evaluated and used model, through the program alone.
+. "$(dirname "$0")/common.sh"
+cd "$work" || exit 1
+toy 600 1 > train.jsonl
+toy 200 2 > valid.jsonl
+toy 200 3 > test.jsonl
+
+ldd "$fovea" | grep -q torch && fail "the program itself is linked to torch"
+"$fovea" --help > help.txt || fail "--help"
+for command in train eval predict info doctor; do
+  grep -q "  $command " help.txt || fail "--help does not list $command"
+done
+
+# shellcheck disable=SC2086
+"$fovea" train --train train.jsonl --valid valid.jsonl --out model $tiny --train.epochs 12 \
+  > out.txt 2> err.txt || { cat err.txt; fail "train"; }
+[ -s out.txt ] && fail "train writes to stdout"
+for file in config.json model.safetensors tokenizer.json run.json README.md log.jsonl; do
+  [ -s "model/$file" ] || fail "no model/$file"
+done
+grep -q '"grad_norm"' model/log.jsonl || fail "log.jsonl has no gradient norm"
+grep -q 'window(4,4)\|window(4)' model/README.md || fail "the model card does not tell the attention"
+
+"$fovea" eval --model model --data test.jsonl --json > eval.json 2> err.txt ||
+  { cat err.txt; fail "eval"; }
+[ "$(wc -l < eval.json)" = 1 ] || fail "eval --json is not one line"
+for key in accuracy macro_f1 micro_f1 mcc loss examples truncated; do
+  grep -q "\"$key\":" eval.json || fail "eval --json has no $key"
+done
+accuracy=$(sed 's/.*"accuracy":\([0-9.]*\).*/\1/' eval.json)
+awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "accuracy $accuracy, expected > 0.95"
+
+# Predictions keep the order, echo ids, and agree with eval.
+"$fovea" predict --model model < test.jsonl > predictions.jsonl 2> err.txt ||
+  { cat err.txt; fail "predict"; }
+[ "$(wc -l < predictions.jsonl)" = 200 ] || fail "predict: not one line for each text"
+sed 's/.*"id":\([0-9]*\).*/\1/' predictions.jsonl | cmp -s - <(seq 200) || fail "ids or order"
+hits=$(paste -d'|' <(sed 's/.*"label": "\([A-Z]*\)".*/\1/' test.jsonl) \
+  <(sed 's/.*"label":"\([A-Z]*\)".*/\1/' predictions.jsonl) | awk -F'|' '$1 == $2' | wc -l)
+awk -v a="$accuracy" -v h="$hits" 'BEGIN { d = a * 200 - h; exit !(d < 0.01 && d > -0.01) }' ||
+  fail "eval says $accuracy, predictions hit $hits of 200"
+grep -q '"probabilities":{"AMBER":[0-9.e-]*,"BRONZE":[0-9.e-]*,"COBALT":[0-9.e-]*},"truncated_tokens":0}' \
+  predictions.jsonl || fail "predict's fields"
+
+# Raw lines, several files, one text at a time: the same labels.
+sed 's/.*"text": "\([^"]*\)".*/\1/' test.jsonl > test.txt
+"$fovea" predict --model model --batch-examples 1 test.txt > lines.jsonl 2> err.txt ||
+  { cat err.txt; fail "predict of lines"; }
+cmp -s <(sed 's/.*"label":"\([A-Z]*\)".*/\1/' lines.jsonl) \
+  <(sed 's/.*"label":"\([A-Z]*\)".*/\1/' predictions.jsonl) || fail "lines and JSONL differ"
+: | "$fovea" predict --model model > none.jsonl 2> err.txt || fail "predict of nothing"
+[ -s none.jsonl ] && fail "predict of nothing printed something"
+
+# Truncation is counted.
+awk 'BEGIN { for (i = 0; i < 100; ++i) printf "amber "; print "" }' |
+  "$fovea" predict --model model 2> /dev/null | grep -q '"truncated_tokens":36}' ||
+  fail "truncated tokens of a text of 100 words under a limit of 64"
+
+"$fovea" info --model model > info.txt || fail "info"
+grep -q "attention of layer 0" info.txt || fail "info has no attention by layer"
+"$fovea" doctor > doctor.txt 2> err.txt || fail "doctor"
+grep -q isa_in_use doctor.txt || fail "doctor has no isa_in_use"
+"$fovea" doctor --json | grep -q '"openmp_runtimes":\["[^",]*"\]' ||
+  fail "not exactly one OpenMP runtime: $("$fovea" doctor --json)"
+
+# The printed settings are the settings: a run from them gives the same weights. A missing --valid
+# is split off, and said.
+# shellcheck disable=SC2086
+"$fovea" train --train train.jsonl --out a $tiny --train.epochs 1 2> err.txt || fail "train a"
+grep -q "are set apart" err.txt || fail "the split is not announced"
+# shellcheck disable=SC2086
+"$fovea" train --train train.jsonl $tiny --train.epochs 1 --dump-config > c.toml ||
+  fail "dump-config"
+"$fovea" train --config c.toml --out b 2> err.txt || { cat err.txt; fail "train b"; }
+cmp -s a/model.safetensors b/model.safetensors || fail "--dump-config does not repeat the run"
+
+# Start from a model, with other labels: a new classifier over the old encoder.
+sed 's/"label": "AMBER"/"label": "warm"/; s/"label": "BRONZE"/"label": "warm"/; s/COBALT/cold/' \
+  train.jsonl > warm.jsonl
+"$fovea" train --init model --train warm.jsonl --out warm --train.epochs 4 --train.lr 0.01 \
+  --train.batch_tokens 512 2> err.txt || { cat err.txt; fail "train --init"; }
+grep -q "starts anew" err.txt || fail "--init does not tell about the new classifier"
+cmp -s model/tokenizer.json warm/tokenizer.json || fail "--init does not keep the tokenizer"
+"$fovea" train --init model --train train.jsonl --out same --train.epochs 1 --train.lr 0 \
+  --train.batch_tokens 512 2> err.txt || { cat err.txt; fail "train --init, same labels"; }
+cmp -s model/model.safetensors same/model.safetensors || fail "--init changed the weights at rate 0"
+
+# Interrupts save, say how to go on, and exit 130 and 143.
+for signal in INT TERM; do
+  # shellcheck disable=SC2086
+  "$fovea" train --train train.jsonl --valid valid.jsonl --out "stop$signal" $tiny \
+    --train.epochs 10000 --train.eval_every 1000000 2> err.txt &
+  pid=$!
+  while [ ! -s "stop$signal/log.jsonl" ] && kill -0 $pid 2> /dev/null; do sleep 0.05; done
+  kill -$signal $pid
+  wait $pid
+  code=$?
+  [ $code = $([ $signal = INT ] && echo 130 || echo 143) ] || fail "SIG$signal: exit code $code"
+  grep -q -- "--resume --out stop$signal" err.txt || fail "SIG$signal: does not say how to resume"
+  ls -d "stop$signal"/checkpoints/step-* > /dev/null || fail "SIG$signal: no checkpoint"
+done
+finish
