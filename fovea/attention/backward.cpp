@@ -248,6 +248,8 @@ class Backward {
     GroupWalk walk(plan, first, count);
     for (int32_t t; (t = walk.tile()) != TileCursor::kEnd; ++turn) {
       load_queries(b, h, t, state);
+      prefetch_rows(p_.q, b, h, t + 1);
+      prefetch_rows(grad_.d_o, b, h, t + 1);
       kernels_.backward_begin(tile);
       for (int i = 0; i < count; ++i) {
         for (TileCursor& cursor = walk.cursor(i); cursor.tile() == t; cursor.next()) {
@@ -280,6 +282,17 @@ class Backward {
     const bool q_finite = load_live_rows(p_.q, b, h, t, tile, state.q, tile.dim_stride);
     const bool d_o_finite = load_live_rows(grad_.d_o, b, h, t, tile, state.d_o, tile.value_stride);
     tile.finite = q_finite && d_o_finite;
+  }
+
+  /// The next query tile is on its way from memory while this one is worked on.
+  void prefetch_rows(const TensorView& view, int64_t b, int64_t h, int64_t t) const {
+    if (t >= n_.q_tiles) return;
+    const int64_t row_bytes = view.strides[2] * size_of(view.dtype);
+    const int64_t used_bytes = view.shape[3] * size_of(view.dtype);
+    const char* src = static_cast<const char*>(row(view, b, h, t));
+    for (int r = 0; r < n_.rows_of(t); ++r, src += row_bytes) {
+      for (int64_t i = 0; i < used_bytes; i += 64) __builtin_prefetch(src + i, 0, 2);
+    }
   }
 
   bool load_live_rows(const TensorView& view, int64_t b, int64_t h, int64_t t,

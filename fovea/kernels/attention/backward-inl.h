@@ -30,15 +30,15 @@ void backward_begin(const BackwardTile<T>& tile) {
   std::memset(tile.d_q_t, 0, sizeof(T) * static_cast<size_t>(tile.head_dim) * kLaneStride);
 }
 
-/// Scores and dP of lane vector x to Z ∘ P and dS, in place.
+/// Scores and dP of lane vector x of a part to Z ∘ P and dS, in place.
 template <typename T, bool kMasked, bool kDropout>
 HWY_INLINE void score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys,
-                                const uint64_t* keep, int x) {
+                                const Part& part, const uint64_t* keep, int x) {
   const Tag<T> d;
   const auto lse2 = hn::Load(d, tile.lse2 + x * kLanesOf<T>);
   const auto delta = hn::Load(d, tile.delta + x * kLanesOf<T>);
   const auto keep_scale = hn::Set(d, static_cast<T>(tile.dropout.keep_scale));
-  for (int c = keys.begin; c < keys.end; ++c) {
+  for (int c = part.begin; c < part.end; ++c) {
     T* p_row = tile.p + c * kLaneStride + x * kLanesOf<T>;
     T* d_s_row = tile.d_s + c * kLaneStride + x * kLanesOf<T>;
     auto p = exp2(hn::Sub(hn::Load(d, p_row), lse2));
@@ -58,20 +58,16 @@ HWY_INLINE void score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& k
 }
 
 template <typename T>
-HWY_INLINE void all_score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys) {
-  alignas(64) uint64_t keep[kTile];
-  const bool dropout = tile.dropout.threshold != 0;
-  if (dropout) {
-    keep_lanes(tile.dropout, tile.first_query, keys.first_key, keys.begin, keys.end, tile.rows,
-               keep);
-  }
-  for (int x = 0; x * kLanesOf<T> < tile.rows; ++x) {
+HWY_INLINE void part_score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys,
+                                     const Part& part, const uint64_t* keep) {
+  for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanesOf<T>) {
+    const int x = lane / kLanesOf<T>;
     if (keys.lanes) {
-      dropout ? score_gradients<T, true, true>(tile, keys, keep, x)
-              : score_gradients<T, true, false>(tile, keys, keep, x);
+      keep ? score_gradients<T, true, true>(tile, keys, part, keep, x)
+           : score_gradients<T, true, false>(tile, keys, part, keep, x);
     } else {
-      dropout ? score_gradients<T, false, true>(tile, keys, keep, x)
-              : score_gradients<T, false, false>(tile, keys, keep, x);
+      keep ? score_gradients<T, false, true>(tile, keys, part, keep, x)
+           : score_gradients<T, false, false>(tile, keys, part, keep, x);
     }
   }
 }
@@ -91,35 +87,63 @@ HWY_NOINLINE void add_visible_rows(const KeyTile<T>& keys, const T* rows, int st
   }
 }
 
+/// How the three sums of a tile are made: by products, or pair by pair where rows that some may
+/// not see hold NaN or infinity.
+struct ByPair {
+  bool queries, keys;
+};
+
 template <typename T>
-void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, T* d_v) {
-  const int begin = keys.begin, count = keys.end - keys.begin;
+HWY_INLINE void backward_part(const BackwardTile<T>& tile, const KeyTile<T>& keys, const Part& part,
+                              const uint64_t* keep, ByPair by_pair, T* d_k, T* d_v) {
+  const int begin = part.begin, count = part.end - part.begin;
   const T* k = keys.k + begin * keys.k_stride;
   const T* v = keys.v + begin * keys.v_stride;
-  T* p = tile.p + begin * kLaneStride;
-  T* d_s = tile.d_s + begin * kLaneStride;
-  multiply<Walk::kRows, Into::kStore>(count, tile.rows, tile.head_dim, k, keys.k_stride, tile.q_t,
-                                      kLaneStride, p, kLaneStride);
-  multiply<Walk::kRows, Into::kStore>(count, tile.rows, tile.value_dim, v, keys.v_stride,
-                                      tile.d_o_t, kLaneStride, d_s, kLaneStride);
-  all_score_gradients(tile, keys);
+  T* p = tile.p + begin * kLaneStride + part.lane;
+  T* d_s = tile.d_s + begin * kLaneStride + part.lane;
+  multiply<Walk::kRows, Into::kStore>(count, part.lanes, tile.head_dim, k, keys.k_stride,
+                                      tile.q_t + part.lane, kLaneStride, p, kLaneStride);
+  multiply<Walk::kRows, Into::kStore>(count, part.lanes, tile.value_dim, v, keys.v_stride,
+                                      tile.d_o_t + part.lane, kLaneStride, d_s, kLaneStride);
+  part_score_gradients(tile, keys, part, keep);
+  if (!by_pair.queries) {
+    multiply<Walk::kRows, Into::kAdd>(count, tile.value_dim, part.lanes, p, kLaneStride,
+                                      tile.d_o + part.lane * tile.value_stride, tile.value_stride,
+                                      d_v + begin * tile.value_stride, tile.value_stride);
+    multiply<Walk::kRows, Into::kAdd>(count, tile.head_dim, part.lanes, d_s, kLaneStride,
+                                      tile.q + part.lane * tile.dim_stride, tile.dim_stride,
+                                      d_k + begin * tile.dim_stride, tile.dim_stride);
+  }
+  if (!by_pair.keys) {
+    multiply<Walk::kColumns, Into::kAdd>(tile.head_dim, part.lanes, count, k, keys.k_stride, d_s,
+                                         kLaneStride, tile.d_q_t + part.lane, kLaneStride);
+  }
+}
 
-  if (keys.lanes && !tile.finite) {
+template <typename T>
+void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, T* d_v) {
+  alignas(64) uint64_t keep[kTile];
+  const bool dropout = tile.dropout.threshold != 0;
+  if (dropout) {
+    keep_lanes(tile.dropout, tile.first_query, keys.first_key, keys.begin, keys.end, tile.rows,
+               keep);
+  }
+  ByPair by_pair = {false, false};
+  if (keys.lanes) {
+    by_pair.queries = !tile.finite;
+    by_pair.keys = !all_rows_finite(keys.k, keys.k_stride, keys.begin, keys.end, tile.head_dim);
+  }
+  Part parts[2];
+  const int count = split_tile(keys, tile.rows, parts);
+  for (int i = 0; i < count; ++i) {
+    backward_part(tile, keys, parts[i], dropout ? keep : nullptr, by_pair, d_k, d_v);
+  }
+  if (by_pair.queries) {
     add_visible_rows(keys, tile.d_o, tile.value_stride, tile.value_dim, tile.p, d_v);
     add_visible_rows(keys, tile.q, tile.dim_stride, tile.head_dim, tile.d_s, d_k);
-  } else {
-    multiply<Walk::kRows, Into::kAdd>(count, tile.value_dim, tile.rows, p, kLaneStride, tile.d_o,
-                                      tile.value_stride, d_v + begin * tile.value_stride,
-                                      tile.value_stride);
-    multiply<Walk::kRows, Into::kAdd>(count, tile.head_dim, tile.rows, d_s, kLaneStride, tile.q,
-                                      tile.dim_stride, d_k + begin * tile.dim_stride,
-                                      tile.dim_stride);
   }
-  if (keys.lanes && !all_rows_finite(keys.k, keys.k_stride, keys.begin, keys.end, tile.head_dim)) {
+  if (by_pair.keys) {
     add_visible_pairs(keys, keys.k, keys.k_stride, tile.head_dim, tile.d_s, tile.d_q_t);
-  } else {
-    multiply<Walk::kColumns, Into::kAdd>(tile.head_dim, tile.rows, count, k, keys.k_stride, d_s,
-                                         kLaneStride, tile.d_q_t, kLaneStride);
   }
 }
 
