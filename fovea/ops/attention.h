@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <tuple>
+
+#include <ATen/core/Tensor.h>
+
+namespace fovea::ops {
+
+/// What the attention operators take beside their tensors; names as in the schemas (schema.cpp).
+struct AttentionArguments {
+  std::optional<double> scale;  ///< of q·k; 1/sqrt(D) when absent
+  double dropout_p = 0;         ///< of the weights, [0, 1)
+  int64_t dropout_seed = 0;     ///< dropout is a function of this and the positions alone
+  bool top_left = false;        ///< row i of q stands at key i, not at i + Sk - Sq
+  at::Tensor key_lengths;       ///< int [B]: valid keys, for patterns with `key_lengths`
+  at::Tensor intervals;         ///< int [Sq, 2]: key ranges, for `intervals`
+  at::Tensor block_mask;        ///< bool or uint8 [rows, columns], for `block_mask(size)`
+  at::Tensor global_tokens;     ///< int [n]: positions, for `global_tokens`
+};
+
+/// Exact attention over a pattern, o = softmax(scale q·kᵀ over allowed pairs) v, differentiable.
+///
+/// Shapes: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk, Dv], Hq a multiple of Hkv, D and Dv
+/// multiples of 8 up to 256; float32, bfloat16, float64, or float16 (through float32 copies). Any
+/// strides (a last dimension that is not contiguous is copied). `pattern`: pattern/pattern.h.
+/// Returns o [B, Hq, Sq, Dv], whose memory is laid out [B, Sq, Hq, Dv] so that joining heads copies
+/// nothing, and lse [B, Hq, Sq] (float32; float64 for float64): the softmax's log denominator,
+/// differentiable too. Rows that see nothing: 0 and -inf.
+/// Errors: c10::Error that lists every unmet condition. Numerics, cost: attention/attention.h.
+/// Threads: at::get_num_threads(); bits do not depend on it. Autocast: its lower type, as torch's
+/// scaled_dot_product_attention.
+std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& q, const at::Tensor& k,
+                                             const at::Tensor& v, std::string_view pattern = "full",
+                                             const AttentionArguments& arguments = {});
+
+/// The same over packed documents without padding: q [Tq, Hq, D], k [Tk, Hkv, D], v [Tk, Hkv, Dv];
+/// document n is rows [cu_seqlens[n], cu_seqlens[n + 1]) (int32 or int64 [N + 1]) and attends to
+/// document n only; the pattern counts positions inside it. Returns o [Tq, Hq, Dv], lse [Hq, Tq].
+std::tuple<at::Tensor, at::Tensor> attention_varlen(const at::Tensor& q, const at::Tensor& k,
+                                                    const at::Tensor& v,
+                                                    const at::Tensor& cu_seqlens_q,
+                                                    const at::Tensor& cu_seqlens_k,
+                                                    std::string_view pattern = "full",
+                                                    const AttentionArguments& arguments = {});
+
+/// The same as attention_varlen where one projection made queries, keys and values: qkv
+/// [T, Hq + 2 Hkv, D], heads = Hq. Saves the copies of slicing, above all of the gradient.
+std::tuple<at::Tensor, at::Tensor> attention_qkv(const at::Tensor& qkv, int64_t heads,
+                                                 const at::Tensor& cu_seqlens,
+                                                 std::string_view pattern = "full",
+                                                 const AttentionArguments& arguments = {});
+
+}  // namespace fovea::ops

@@ -1,0 +1,252 @@
+// Autograd and autocast of the attention operators. The backwards call dispatcher operators only,
+// so that tracing (torch.compile, export) sees through them.
+#include <algorithm>
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "fovea/ops/attention_call.h"
+
+namespace fovea::ops {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call) {
+  for (const MaybeTensor* x :
+       {&call.key_lengths, &call.intervals, &call.block_mask, &call.global_tokens}) {
+    tensors.push_back(x->value_or(Tensor()));
+  }
+  ctx->save_for_backward(std::move(tensors));
+  ctx->saved_data["pattern"] = call.pattern;
+  ctx->saved_data["scale"] = call.scale;
+  ctx->saved_data["dropout_p"] = call.dropout_p;
+  ctx->saved_data["dropout_seed"] = call.dropout_seed;
+  ctx->saved_data["top_left"] = call.top_left;
+  ctx->set_materialize_grads(false);
+}
+
+/// The call that save() kept; its tensors are the last four of `saved`.
+AttentionCall saved_call(AutogradContext* ctx, const variable_list& saved) {
+  const auto tensor = [&](size_t i) {
+    const Tensor& x = saved[saved.size() - 4 + i];
+    return x.defined() ? MaybeTensor(x) : std::nullopt;
+  };
+  auto& data = ctx->saved_data;
+  return {data["pattern"].toStringRef(),
+          data["scale"].toOptional<double>(),
+          data["dropout_p"].toDouble(),
+          data["dropout_seed"].toSymInt(),
+          data["top_left"].toBool(),
+          tensor(0),
+          tensor(1),
+          tensor(2),
+          tensor(3)};
+}
+
+MaybeTensor maybe(const Tensor& x) { return x.defined() ? MaybeTensor(x) : std::nullopt; }
+
+/// Gradient of o, where only lse was used.
+Tensor or_zeros(const Tensor& d_o, const Tensor& o) {
+  return d_o.defined() ? d_o : at::zeros_like(o);
+}
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
+                               const Tensor& v, const AttentionCall& call) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [o, lse] = call_attention(q, k, v, call);
+    save(ctx, {q, k, v, o, lse}, call);
+    return {o, lse};
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& d) {
+    const auto s = ctx->get_saved_variables();
+    auto [d_q, d_k, d_v] = call_attention_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1],
+                                                   s[2], s[3], s[4], saved_call(ctx, s));
+    return {d_q, d_k, d_v, Tensor()};
+  }
+};
+
+struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
+  static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
+                               const Tensor& v, const Tensor& cu_q, const Tensor& cu_k,
+                               const AttentionCall& call) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [o, lse] = call_attention_varlen(q, k, v, cu_q, cu_k, call);
+    save(ctx, {q, k, v, o, lse, cu_q, cu_k}, call);
+    return {o, lse};
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& d) {
+    const auto s = ctx->get_saved_variables();
+    auto [d_q, d_k, d_v] =
+        call_attention_varlen_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3],
+                                       s[4], s[5], s[6], saved_call(ctx, s));
+    return {d_q, d_k, d_v, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+struct QkvFunction : torch::autograd::Function<QkvFunction> {
+  static variable_list forward(AutogradContext* ctx, const Tensor& qkv, int64_t heads,
+                               const Tensor& cu_seqlens, const AttentionCall& call) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [o, lse] = call_attention_qkv(qkv, heads, cu_seqlens, call);
+    save(ctx, {qkv, o, lse, cu_seqlens}, call);
+    ctx->saved_data["heads"] = heads;
+    return {o, lse};
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& d) {
+    const auto s = ctx->get_saved_variables();
+    const Tensor d_qkv =
+        call_attention_qkv_backward(or_zeros(d[0], s[1]), maybe(d[1]), s[0], s[1], s[2],
+                                    ctx->saved_data["heads"].toInt(), s[3], saved_call(ctx, s));
+    return {d_qkv, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+/// Marks the results of a backward operator as not differentiable once more: asking for that is an
+/// error with a name, not a silent zero.
+struct OnceFunction : torch::autograd::Function<OnceFunction> {
+  struct Results {  // a type of its own, or the results would count as inputs
+    variable_list tensors;
+  };
+  static variable_list forward(AutogradContext*, at::TensorList /*inputs*/,
+                               const Results& results) {
+    return results.tensors;
+  }
+  static variable_list backward(AutogradContext*, const variable_list&) {
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        false,
+        "fovea: attention is differentiable once; the gradient of its gradient (create_graph=True "
+        "followed by a second backward) is not implemented");
+  }
+};
+
+bool records(std::initializer_list<const Tensor*> tensors) {
+  return at::GradMode::is_enabled() && std::any_of(tensors.begin(), tensors.end(), [](auto* x) {
+           return x->defined() && x->requires_grad();
+         });
+}
+
+variable_list once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
+                   const Tensor& v, const variable_list& results) {
+  variable_list inputs;
+  for (const Tensor& x : {d_o, d_lse.value_or(Tensor()), q, k, v}) {
+    if (x.defined() && x.requires_grad()) inputs.push_back(x);
+  }
+  if (inputs.empty() || !at::GradMode::is_enabled()) return results;
+  return OnceFunction::apply(at::TensorList(inputs), OnceFunction::Results{results});
+}
+
+Triple once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
+            const Tensor& v, const Triple& results) {
+  const auto& [d_q, d_k, d_v] = results;
+  const auto marked = once(d_o, d_lse, q, k, v, variable_list{d_q, d_k, d_v});
+  return {marked[0], marked[1], marked[2]};
+}
+
+Pair pair(const variable_list& results) { return {results[0], results[1]}; }
+
+Pair attention_autograd(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
+  if (records({&q, &k, &v})) return pair(AttentionFunction::apply(q, k, v, FOVEA_CALL_VALUE));
+  at::AutoDispatchBelowADInplaceOrView below;
+  return call_attention(q, k, v, FOVEA_CALL_VALUE);
+}
+
+Pair attention_varlen_autograd(const Tensor& q, const Tensor& k, const Tensor& v,
+                               const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
+  if (records({&q, &k, &v})) {
+    return pair(VarlenFunction::apply(q, k, v, cu_q, cu_k, FOVEA_CALL_VALUE));
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return call_attention_varlen(q, k, v, cu_q, cu_k, FOVEA_CALL_VALUE);
+}
+
+Pair attention_qkv_autograd(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlens,
+                            FOVEA_CALL_PARAMETERS) {
+  if (records({&qkv})) return pair(QkvFunction::apply(qkv, heads, cu_seqlens, FOVEA_CALL_VALUE));
+  at::AutoDispatchBelowADInplaceOrView below;
+  return call_attention_qkv(qkv, heads, cu_seqlens, FOVEA_CALL_VALUE);
+}
+
+Triple attention_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                                   const Tensor& k, const Tensor& v, const Tensor& o,
+                                   const Tensor& lse, FOVEA_CALL_PARAMETERS) {
+  Triple result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    result = call_attention_backward(d_o, d_lse, q, k, v, o, lse, FOVEA_CALL_VALUE);
+  }
+  return once(d_o, d_lse, q, k, v, result);
+}
+
+Triple attention_varlen_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
+                                          const Tensor& q, const Tensor& k, const Tensor& v,
+                                          const Tensor& o, const Tensor& lse, const Tensor& cu_q,
+                                          const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
+  Triple result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    result =
+        call_attention_varlen_backward(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, FOVEA_CALL_VALUE);
+  }
+  return once(d_o, d_lse, q, k, v, result);
+}
+
+Tensor attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
+                                       const Tensor& qkv, const Tensor& o, const Tensor& lse,
+                                       int64_t heads, const Tensor& cu_seqlens,
+                                       FOVEA_CALL_PARAMETERS) {
+  Tensor result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    result =
+        call_attention_qkv_backward(d_o, d_lse, qkv, o, lse, heads, cu_seqlens, FOVEA_CALL_VALUE);
+  }
+  return once(d_o, d_lse, qkv, Tensor(), Tensor(), variable_list{result})[0];
+}
+
+// Autocast: the lower precision type, as torch treats scaled_dot_product_attention.
+
+Tensor lower(const Tensor& x) {
+  return at::autocast::cached_cast(at::autocast::get_autocast_dtype(at::kCPU), x, at::kCPU);
+}
+
+Pair attention_autocast(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return call_attention(lower(q), lower(k), lower(v), FOVEA_CALL_VALUE);
+}
+
+Pair attention_varlen_autocast(const Tensor& q, const Tensor& k, const Tensor& v,
+                               const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return call_attention_varlen(lower(q), lower(k), lower(v), cu_q, cu_k, FOVEA_CALL_VALUE);
+}
+
+Pair attention_qkv_autocast(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlens,
+                            FOVEA_CALL_PARAMETERS) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return call_attention_qkv(lower(qkv), heads, cu_seqlens, FOVEA_CALL_VALUE);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(fovea, Autograd, m) {
+  m.impl("attention", attention_autograd);
+  m.impl("attention_varlen", attention_varlen_autograd);
+  m.impl("attention_qkv", attention_qkv_autograd);
+  m.impl("attention_backward", attention_backward_autograd);
+  m.impl("attention_varlen_backward", attention_varlen_backward_autograd);
+  m.impl("attention_qkv_backward", attention_qkv_backward_autograd);
+}
+
+TORCH_LIBRARY_IMPL(fovea, AutocastCPU, m) {
+  m.impl("attention", attention_autocast);
+  m.impl("attention_varlen", attention_varlen_autocast);
+  m.impl("attention_qkv", attention_qkv_autocast);
+}
+
+}  // namespace fovea::ops

@@ -1,0 +1,65 @@
+#pragma once
+
+// Internal to ops: the arguments that all attention operators share, as the dispatcher passes them
+// and as one struct. The macros keep the eight signatures in step with kCommon in schema.cpp.
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include <ATen/core/Tensor.h>
+
+#define FOVEA_CALL_PARAMETERS                                                                \
+  std::string_view pattern, std::optional<double> scale, double dropout_p,                   \
+      c10::SymInt dropout_seed, bool top_left, const std::optional<at::Tensor>&key_lengths,  \
+      const std::optional<at::Tensor>&intervals, const std::optional<at::Tensor>&block_mask, \
+      const std::optional<at::Tensor>&global_tokens
+#define FOVEA_CALL_TYPES                                                  \
+  std::string_view, std::optional<double>, double, c10::SymInt, bool,     \
+      const std::optional<at::Tensor>&, const std::optional<at::Tensor>&, \
+      const std::optional<at::Tensor>&, const std::optional<at::Tensor>&
+#define FOVEA_CALL_VALUE                                                                    \
+  AttentionCall {                                                                           \
+    std::string(pattern), scale, dropout_p, dropout_seed, top_left, key_lengths, intervals, \
+        block_mask, global_tokens                                                           \
+  }
+
+namespace fovea::ops {
+
+/// The shared arguments, owned.
+struct AttentionCall {
+  std::string pattern;
+  std::optional<double> scale;
+  double dropout_p;
+  c10::SymInt dropout_seed;
+  bool top_left;
+  std::optional<at::Tensor> key_lengths, intervals, block_mask, global_tokens;
+};
+
+using Pair = std::tuple<at::Tensor, at::Tensor>;
+using Triple = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using MaybeTensor = std::optional<at::Tensor>;
+
+// The dispatcher's entries: every internal call goes through them.
+Pair call_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const AttentionCall& call);
+Triple call_attention_backward(const at::Tensor& d_o, const MaybeTensor& d_lse, const at::Tensor& q,
+                               const at::Tensor& k, const at::Tensor& v, const at::Tensor& o,
+                               const at::Tensor& lse, const AttentionCall& call);
+Pair call_attention_varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& cu_seqlens_q, const at::Tensor& cu_seqlens_k,
+                           const AttentionCall& call);
+Triple call_attention_varlen_backward(const at::Tensor& d_o, const MaybeTensor& d_lse,
+                                      const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                      const at::Tensor& o, const at::Tensor& lse,
+                                      const at::Tensor& cu_seqlens_q,
+                                      const at::Tensor& cu_seqlens_k, const AttentionCall& call);
+Pair call_attention_qkv(const at::Tensor& qkv, int64_t heads, const at::Tensor& cu_seqlens,
+                        const AttentionCall& call);
+at::Tensor call_attention_qkv_backward(const at::Tensor& d_o, const MaybeTensor& d_lse,
+                                       const at::Tensor& qkv, const at::Tensor& o,
+                                       const at::Tensor& lse, int64_t heads,
+                                       const at::Tensor& cu_seqlens, const AttentionCall& call);
+
+}  // namespace fovea::ops

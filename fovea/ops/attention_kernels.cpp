@@ -1,0 +1,285 @@
+// CPU kernels of the attention operators: tensors become views, everything else is in attention/.
+#include <array>
+#include <limits>
+#include <list>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "fovea/attention/attention.h"
+#include "fovea/core/status.h"
+#include "fovea/ops/attention_call.h"
+#include "fovea/ops/tensor_bridge.h"
+
+namespace fovea::ops {
+namespace {
+
+using at::Tensor;
+
+/// One call as the kernels below ops see it: 4-dimensional operands with contiguous rows, and the
+/// facts of the pattern, owned.
+class Prepared {
+ public:
+  Prepared(const char* name, const Tensor& q, const Tensor& k, const Tensor& v,
+           const AttentionCall& call, const Tensor* cu_q, const Tensor* cu_k)
+      : name_(name), q_(rows(q)), k_(rows(k)), v_(rows(v)) {
+    check_operands();
+    collect_inputs(call, cu_q, cu_k);
+    problem_.q = view_of(q_, "q");
+    problem_.k = view_of(k_, "k");
+    problem_.v = view_of(v_, "v");
+    const double scale = call.scale.value_or(0);
+    TORCH_CHECK(!call.scale || scale != 0, name, ": expected a scale other than 0");
+    problem_.score_mod.scale = static_cast<float>(scale);
+    TORCH_CHECK(call.dropout_p >= 0 && call.dropout_p < 1, name,
+                ": expected dropout_p in [0, 1), got ", call.dropout_p);
+    problem_.dropout_p = static_cast<float>(call.dropout_p);
+    problem_.dropout_seed = static_cast<uint64_t>(call.dropout_seed.guard_int(__FILE__, __LINE__));
+    if (q_.size(2) != 0 && k_.size(2) != 0) build_plans(call, cu_q != nullptr);
+  }
+
+  void forward(const Tensor& o, const Tensor& lse) {
+    if (k_.size(2) == 0) {
+      o.zero_();
+      lse.fill_(-std::numeric_limits<double>::infinity());
+    }
+    if (nothing_to_do()) return;
+    run([&] { return attention_forward(problem_, outputs_of(o, lse)); });
+  }
+
+  void backward(const Tensor& o, const Tensor& lse, const Tensor& d_o, const Tensor& d_lse,
+                const Tensor& d_q, const Tensor& d_k, const Tensor& d_v) {
+    if (nothing_to_do()) {
+      for (const Tensor& gradient : {d_q, d_k, d_v}) gradient.zero_();
+      return;
+    }
+    AttentionGradients gradients;
+    const Tensor d_o_rows = rows(d_o);
+    gradients.d_o = view_of(d_o_rows, "d_o");
+    if (d_lse.defined()) gradients.d_lse = view_of(d_lse, "d_lse");
+    gradients.d_q = view_of(d_q, "d_q");
+    gradients.d_k = view_of(d_k, "d_k");
+    gradients.d_v = view_of(d_v, "d_v");
+    run([&] { return attention_backward(problem_, outputs_of(o, lse), gradients); });
+  }
+
+ private:
+  static Tensor rows(const Tensor& x) { return with_contiguous_rows(x); }
+
+  static AttentionOutputs outputs_of(const Tensor& o, const Tensor& lse) {
+    return {view_of(o, "o"), view_of(lse, "lse")};
+  }
+
+  bool nothing_to_do() const { return q_.numel() == 0 || k_.numel() == 0 || v_.numel() == 0; }
+
+  void check_operands() const {
+    for (const auto& [x, what] : {std::pair{&k_, "k"}, std::pair{&v_, "v"}}) {
+      TORCH_CHECK(x->scalar_type() == q_.scalar_type(), name_,
+                  ": expected q, k, v of one type, got ", q_.scalar_type(), " q and ",
+                  x->scalar_type(), " ", what);
+      TORCH_CHECK(x->size(0) == q_.size(0), name_, ": expected q, k, v of one batch size, got ",
+                  q_.sizes(), " q and ", x->sizes(), " ", what);
+    }
+    TORCH_CHECK(k_.size(1) == v_.size(1) && k_.size(2) == v_.size(2), name_,
+                ": expected k and v of the same heads and length, got ", k_.sizes(), " k and ",
+                v_.sizes(), " v");
+    TORCH_CHECK(q_.size(3) == k_.size(3), name_, ": expected q and k of one head size, got ",
+                q_.sizes(), " q and ", k_.sizes(), " k");
+    TORCH_CHECK(k_.size(1) > 0 && q_.size(1) % k_.size(1) == 0, name_,
+                ": expected query heads that are a multiple of the key heads, got ", q_.size(1),
+                " and ", k_.size(1));
+  }
+
+  void collect_inputs(const AttentionCall& call, const Tensor* cu_q, const Tensor* cu_k) {
+    if (cu_q) inputs_.cu_seqlens_q = keep(*cu_q, "cu_seqlens_q", 1);
+    if (cu_k) inputs_.cu_seqlens_k = keep(*cu_k, "cu_seqlens_k", 1);
+    if (call.key_lengths) inputs_.key_lengths = keep(*call.key_lengths, "key_lengths", 1);
+    if (call.intervals) inputs_.intervals = keep(*call.intervals, "intervals", 2);
+    if (call.global_tokens) inputs_.global_tokens = keep(*call.global_tokens, "global_tokens", 1);
+    if (call.block_mask) {
+      const Tensor& mask = *call.block_mask;
+      TORCH_CHECK(mask.dim() == 2 && mask.device().is_cpu() &&
+                      (mask.scalar_type() == at::kBool || mask.scalar_type() == at::kByte),
+                  name_, ": expected block_mask as a 2-dimensional bool or uint8 CPU tensor, got ",
+                  mask.scalar_type(), " ", mask.sizes());
+      block_mask_ = mask.contiguous();
+      inputs_.block_mask = {static_cast<const uint8_t*>(block_mask_.const_data_ptr()),
+                            static_cast<size_t>(block_mask_.numel())};
+      inputs_.block_mask_columns = mask.size(1);
+    }
+  }
+
+  std::span<const int32_t> keep(const Tensor& tensor, const char* what, int64_t dims) {
+    TORCH_CHECK(tensor.dim() == dims, name_, ": expected ", what, " with ", dims,
+                " dimension(s), got shape ", tensor.sizes());
+    values_.push_back(int32_values(tensor, what));
+    return values_.back();
+  }
+
+  void build_plans(const AttentionCall& call, bool packed) {
+    try {
+      Pattern pattern = Pattern::parse(call.pattern);
+      if (packed) pattern = pattern.within_segments();
+      plans_ =
+          PlanSet::build(pattern, q_.size(0), q_.size(1), q_.size(2), k_.size(2),
+                         call.top_left ? Alignment::kTopLeft : Alignment::kBottomRight, inputs_);
+    } catch (const Error& error) {
+      TORCH_CHECK(false, name_, ": ", error.what());
+    }
+    problem_.plans = &plans_;
+  }
+
+  template <typename Body>
+  void run(Body&& body) const {
+    sync_threads();
+    Status status;
+    try {
+      status = body();
+    } catch (const Error& error) {
+      status = Status(error.code(), error.what());
+    }
+    TORCH_CHECK(status.ok(), name_, ": ", status.message());
+  }
+
+  const char* name_;
+  Tensor q_, k_, v_, block_mask_;
+  std::list<std::vector<int32_t>> values_;  // a list: inputs_ points into its elements
+  PatternInputs inputs_;
+  PlanSet plans_;
+  AttentionProblem problem_;
+};
+
+/// float16 is stored only: it is computed in float32 copies.
+Tensor computed(const Tensor& x) { return x.scalar_type() == at::kHalf ? x.to(at::kFloat) : x; }
+at::ScalarType computed_type(const Tensor& x) {
+  return x.scalar_type() == at::kHalf ? at::kFloat : x.scalar_type();
+}
+at::ScalarType lse_type(const Tensor& q) {
+  return q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+void check_dims(const char* name, int64_t dims, std::initializer_list<const Tensor*> tensors) {
+  for (const Tensor* x : tensors) {
+    TORCH_CHECK(x->dim() == dims, name, ": expected ", dims, "-dimensional tensors, got shape ",
+                x->sizes());
+    TORCH_CHECK(x->device().is_cpu(), name, ": expected CPU tensors, got one on ", x->device());
+  }
+}
+
+/// [T, H, D] as [1, H, T, D].
+Tensor as_batch(const Tensor& packed) { return packed.transpose(0, 1).unsqueeze(0); }
+
+Tensor as_lse(const MaybeTensor& d_lse, const Tensor& lse) {
+  return d_lse ? d_lse->to(lse.scalar_type()).contiguous() : Tensor();
+}
+
+/// [B, H, S, D] whose memory is [B, S, H, D].
+Tensor empty_heads(const Tensor& like, int64_t heads, int64_t rows, int64_t dim) {
+  return at::empty({like.size(0), rows, heads, dim}, like.options().dtype(computed_type(like)))
+      .transpose(1, 2);
+}
+
+Pair attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention", 4, {&q, &k, &v});
+  Prepared prepared("fovea::attention", computed(q), computed(k), computed(v), FOVEA_CALL_VALUE,
+                    nullptr, nullptr);
+  const Tensor o = empty_heads(q, q.size(1), q.size(2), v.size(3));
+  const Tensor lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(lse_type(q)));
+  prepared.forward(o, lse);
+  return {o.to(q.scalar_type()), lse};
+}
+
+Triple attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                              const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
+                              FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention_backward", 4, {&d_o, &q, &k, &v, &o});
+  Prepared prepared("fovea::attention_backward", computed(q), computed(k), computed(v),
+                    FOVEA_CALL_VALUE, nullptr, nullptr);
+  const Tensor d_q = empty_heads(q, q.size(1), q.size(2), q.size(3));
+  const Tensor d_k = empty_heads(k, k.size(1), k.size(2), k.size(3));
+  const Tensor d_v = empty_heads(v, v.size(1), v.size(2), v.size(3));
+  prepared.backward(computed(o), lse, d_o.to(computed_type(q)), as_lse(d_lse, lse), d_q, d_k, d_v);
+  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()), d_v.to(q.scalar_type())};
+}
+
+Pair attention_varlen_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
+                          const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention_varlen", 3, {&q, &k, &v});
+  Prepared prepared("fovea::attention_varlen", as_batch(computed(q)), as_batch(computed(k)),
+                    as_batch(computed(v)), FOVEA_CALL_VALUE, &cu_q, &cu_k);
+  const Tensor o =
+      at::empty({q.size(0), q.size(1), v.size(2)}, q.options().dtype(computed_type(q)));
+  const Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(lse_type(q)));
+  prepared.forward(as_batch(o), lse.unsqueeze(0));
+  return {o.to(q.scalar_type()), lse};
+}
+
+Triple attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                                     const Tensor& k, const Tensor& v, const Tensor& o,
+                                     const Tensor& lse, const Tensor& cu_q, const Tensor& cu_k,
+                                     FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention_varlen_backward", 3, {&d_o, &q, &k, &v, &o});
+  Prepared prepared("fovea::attention_varlen_backward", as_batch(computed(q)),
+                    as_batch(computed(k)), as_batch(computed(v)), FOVEA_CALL_VALUE, &cu_q, &cu_k);
+  const auto empty_as = [](const Tensor& x) {
+    return at::empty(x.sizes(), x.options().dtype(computed_type(x)));
+  };
+  const Tensor d_q = empty_as(q), d_k = empty_as(k), d_v = empty_as(v);
+  const Tensor d_lse_rows = as_lse(d_lse, lse);
+  prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(computed_type(q))),
+                    d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), as_batch(d_q),
+                    as_batch(d_k), as_batch(d_v));
+  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()), d_v.to(q.scalar_type())};
+}
+
+/// Queries, keys and values of [T, Hq + 2 Hkv, D], as [1, H, T, D] views.
+std::array<Tensor, 3> split_qkv(const char* name, const Tensor& qkv, int64_t heads) {
+  const int64_t rest = qkv.size(1) - heads;
+  TORCH_CHECK(heads > 0 && rest > 0 && rest % 2 == 0, name,
+              ": expected qkv [T, heads + 2 kv_heads, D], got ", qkv.sizes(),
+              " with heads = ", heads);
+  return {as_batch(qkv.narrow(1, 0, heads)), as_batch(qkv.narrow(1, heads, rest / 2)),
+          as_batch(qkv.narrow(1, heads + rest / 2, rest / 2))};
+}
+
+Pair attention_qkv_cpu(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlens,
+                       FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention_qkv", 3, {&qkv});
+  const auto [q, k, v] = split_qkv("fovea::attention_qkv", computed(qkv), heads);
+  Prepared prepared("fovea::attention_qkv", q, k, v, FOVEA_CALL_VALUE, &cu_seqlens, &cu_seqlens);
+  const Tensor o = at::empty({qkv.size(0), heads, qkv.size(2)}, q.options());
+  const Tensor lse = at::empty({heads, qkv.size(0)}, q.options().dtype(lse_type(q)));
+  prepared.forward(as_batch(o), lse.unsqueeze(0));
+  return {o.to(qkv.scalar_type()), lse};
+}
+
+Tensor attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& qkv,
+                                  const Tensor& o, const Tensor& lse, int64_t heads,
+                                  const Tensor& cu_seqlens, FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention_qkv_backward", 3, {&d_o, &qkv, &o});
+  const char* name = "fovea::attention_qkv_backward";
+  const auto [q, k, v] = split_qkv(name, computed(qkv), heads);
+  Prepared prepared(name, q, k, v, FOVEA_CALL_VALUE, &cu_seqlens, &cu_seqlens);
+  const Tensor d_qkv = at::empty(qkv.sizes(), q.options());
+  const auto [d_q, d_k, d_v] = split_qkv(name, d_qkv, heads);
+  const Tensor d_lse_rows = as_lse(d_lse, lse);
+  prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
+                    d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), d_q, d_k, d_v);
+  return d_qkv.to(qkv.scalar_type());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(fovea, CPU, m) {
+  m.impl("attention", attention_cpu);
+  m.impl("attention_backward", attention_backward_cpu);
+  m.impl("attention_varlen", attention_varlen_cpu);
+  m.impl("attention_varlen_backward", attention_varlen_backward_cpu);
+  m.impl("attention_qkv", attention_qkv_cpu);
+  m.impl("attention_qkv_backward", attention_qkv_backward_cpu);
+}
+
+}  // namespace fovea::ops

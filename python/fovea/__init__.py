@@ -1,0 +1,136 @@
+"""Exact attention over patterns on the CPU, forward and backward, as PyTorch operators.
+
+    import fovea
+    o = fovea.attention(q, k, v, "window(128)|global(1)")
+
+Importing this package loads ``libfovea_ops.so`` and registers ``torch.ops.fovea.*``. The library is
+taken from, in this order: the environment variable ``FOVEA_OPS_LIBRARY``, this package's folder,
+``build/release/lib`` and ``build/dev/lib`` of the source tree around it.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+__all__ = ["attention", "attention_varlen", "library_path"]
+
+
+def library_path() -> str:
+    """Path of the operators' library; raises ImportError that lists where it was looked for."""
+    name = "libfovea_ops.so"
+    if chosen := os.environ.get("FOVEA_OPS_LIBRARY"):
+        if not Path(chosen).is_file():
+            raise ImportError(f"FOVEA_OPS_LIBRARY: expected a file, found nothing at {chosen}")
+        return chosen
+    here = Path(__file__).resolve().parent
+    root = here.parent.parent
+    places = [here / name, *(root / "build" / preset / "lib" / name for preset in ("release", "dev"))]
+    for place in places:
+        if place.is_file():
+            return str(place)
+    looked = "\n  ".join(str(place) for place in places)
+    raise ImportError(
+        f"{name} was not found; build it (scripts/setup, cmake --preset release) or set "
+        f"FOVEA_OPS_LIBRARY. Looked in:\n  {looked}"
+    )
+
+
+torch.ops.load_library(library_path())
+
+
+def _seed(dropout_p: float, dropout_seed: int | None) -> int:
+    if dropout_seed is not None or dropout_p == 0:
+        return dropout_seed or 0
+    return int(torch.randint(2**63 - 1, ()))
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    pattern: str = "full",
+    *,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    dropout_seed: int | None = None,
+    top_left: bool = False,
+    key_lengths: torch.Tensor | None = None,
+    intervals: torch.Tensor | None = None,
+    block_mask: torch.Tensor | None = None,
+    global_tokens: torch.Tensor | None = None,
+    return_lse: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention where ``pattern`` says which keys a query sees.
+
+    Shapes: query [B, Hq, Sq, D], key [B, Hkv, Sk, D], value [B, Hkv, Sk, Dv] with Hq a multiple of
+    Hkv (grouped-query attention, nothing is copied), D and Dv multiples of 8 up to 256; float32,
+    bfloat16, float16 (computed in float32) or float64; CPU.
+
+    ``pattern``: ``full``, ``causal``, ``window(left,right)`` (inclusive), ``dilated``, ``chunked``,
+    ``global(n)`` and others, joined by ``&`` and ``|``; for example
+    ``"window(128)|global(1)"``. Queries are aligned with the keys' end when lengths differ, with
+    their start under ``top_left`` (as ``is_causal`` of torch's scaled_dot_product_attention).
+    Patterns that mention them take ``key_lengths`` [B], ``intervals`` [Sq, 2], ``block_mask``
+    [rows, columns] and ``global_tokens`` [n].
+
+    ``scale`` is 1/sqrt(D) unless given. Dropout is a function of ``dropout_seed`` and positions
+    only, the same for any number of threads; without a seed one is drawn from torch's generator
+    (give one under torch.compile).
+
+    Returns o [B, Hq, Sq, Dv], and with ``return_lse`` also the softmax's log denominator
+    [B, Hq, Sq] in float32; both are differentiable. A row that sees no key gives 0 and -inf.
+    """
+    o, lse = torch.ops.fovea.attention(
+        query,
+        key,
+        value,
+        pattern,
+        scale=scale,
+        dropout_p=dropout_p,
+        dropout_seed=_seed(dropout_p, dropout_seed),
+        top_left=top_left,
+        key_lengths=key_lengths,
+        intervals=intervals,
+        block_mask=block_mask,
+        global_tokens=global_tokens,
+    )
+    return (o, lse) if return_lse else o
+
+
+def attention_varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
+    pattern: str = "full",
+    *,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    dropout_seed: int | None = None,
+    top_left: bool = False,
+    return_lse: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """:func:`attention` over documents packed one after another, without padding.
+
+    Shapes: query [Tq, Hq, D], key [Tk, Hkv, D], value [Tk, Hkv, Dv]; ``cu_seqlens_q`` and
+    ``cu_seqlens_k`` int32 [N + 1]: document n is rows ``cu_seqlens[n]`` to ``cu_seqlens[n + 1]``.
+    A query sees keys of its own document only, and ``pattern`` counts positions inside it: the
+    result is that of N separate calls.
+
+    Returns o [Tq, Hq, Dv], and with ``return_lse`` also lse [Hq, Tq].
+    """
+    o, lse = torch.ops.fovea.attention_varlen(
+        query,
+        key,
+        value,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        pattern,
+        scale=scale,
+        dropout_p=dropout_p,
+        dropout_seed=_seed(dropout_p, dropout_seed),
+        top_left=top_left,
+    )
+    return (o, lse) if return_lse else o
