@@ -35,10 +35,11 @@ class AttentionImpl : public torch::nn::Module {
   explicit AttentionImpl(const AttentionOptions& options);
 
   at::Tensor forward(const at::Tensor& x, const Packing& packing);
-  at::Tensor forward(const at::Tensor& x, const Packing& packing, const at::Tensor& memory,
-                     const Packing& memory_packing);
+  /// For options with `cross`.
+  at::Tensor forward_cross(const at::Tensor& x, const Packing& packing, const at::Tensor& memory,
+                           const Packing& memory_packing);
   /// Dense convenience: [B, S, E] to [B, S, E].
-  at::Tensor forward(const at::Tensor& x);
+  at::Tensor forward_dense(const at::Tensor& x);
 
   AttentionOptions options;
 

@@ -53,7 +53,7 @@ class EncoderImpl : public torch::nn::Module {
   explicit EncoderImpl(const EncoderOptions& options);
   at::Tensor forward(at::Tensor x, const Packing& packing);
   /// Dense convenience: [B, S, E] to [B, S, E].
-  at::Tensor forward(const at::Tensor& x);
+  at::Tensor forward_dense(const at::Tensor& x);
 
   /// See checkpoint() in nn/checkpoint.h; only in training, where gradients are recorded.
   void set_gradient_checkpointing(bool on) { gradient_checkpointing_ = on; }

@@ -12,7 +12,7 @@ int64_t draw_seed();
 
 /// x with elements dropped with probability p and the others scaled by 1 / (1 - p), in training;
 /// x itself otherwise, without drawing. See ops/dropout.h.
-at::Tensor dropout(const at::Tensor& x, double p, bool training);
+at::Tensor apply_dropout(const at::Tensor& x, double p, bool training);
 
 /// residual + dropout(x, p, training), in one pass over memory.
 at::Tensor add_dropout(const at::Tensor& residual, const at::Tensor& x, double p, bool training);

@@ -1,0 +1,100 @@
+#include "fovea/nn/attention.h"
+
+#include "fovea/core/status.h"
+#include "fovea/nn/linear.h"
+#include "fovea/nn/random.h"
+#include "fovea/ops/attention.h"
+#include "fovea/ops/rotary.h"
+
+namespace fovea::nn {
+namespace {
+
+void require(bool condition, const std::string& expected, const std::string& found) {
+  if (!condition) throw InputError("Attention: expected " + expected + ", found " + found);
+}
+
+void complete(AttentionOptions& o) {
+  if (o.kv_heads() == 0) o.kv_heads(o.heads());
+  if (o.memory_dim() == 0) o.memory_dim(o.model_dim());
+  const std::string heads = std::to_string(o.heads());
+  require(o.heads() > 0 && o.model_dim() > 0 && o.model_dim() % o.heads() == 0,
+          "heads that divide model_dim", heads + " and " + std::to_string(o.model_dim()));
+  const int64_t head_dim = o.model_dim() / o.heads();
+  require(head_dim % 8 == 0 && head_dim <= 256, "model_dim / heads a multiple of 8 up to 256",
+          std::to_string(head_dim));
+  require(o.kv_heads() > 0 && o.heads() % o.kv_heads() == 0, "kv_heads that divide heads",
+          std::to_string(o.kv_heads()) + " and " + heads);
+  require(o.dropout() >= 0 && o.dropout() < 1, "dropout in [0, 1)", std::to_string(o.dropout()));
+  require(!(o.cross() && o.rotary()), "rotary positions in self-attention only",
+          "rotary cross-attention");
+}
+
+ops::AttentionArguments arguments(double dropout, bool training) {
+  ops::AttentionArguments result;
+  if (training && dropout > 0) {
+    result.dropout_p = dropout;
+    result.dropout_seed = draw_seed();
+  }
+  return result;
+}
+
+}  // namespace
+
+AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options_) {
+  complete(options);
+  const int64_t dim = options.model_dim();
+  head_dim_ = dim / options.heads();
+  pattern_text_ = options.pattern().to_string();
+  const int64_t kv_features = 2 * options.kv_heads() * head_dim_;
+  if (options.cross()) {
+    query_ = register_module("query", make_linear(dim, dim, options.bias()));
+    key_value_ = register_module("key_value",
+                                 make_linear(options.memory_dim(), kv_features, options.bias()));
+  } else {
+    qkv_ = register_module("qkv", make_linear(dim, dim + kv_features, options.bias()));
+  }
+  output_ = register_module("output", make_linear(dim, dim, options.bias()));
+}
+
+at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
+  return output_(o.view({tokens, options.model_dim()}));
+}
+
+at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing) {
+  TORCH_CHECK(!options.cross(), "Attention: cross-attention needs a memory");
+  TORCH_CHECK(x.dim() == 2 && x.size(0) == packing.tokens, "Attention: expected x [",
+              packing.tokens, ", ", options.model_dim(), "], got ", x.sizes());
+  const int64_t heads = options.heads(), kv_heads = options.kv_heads();
+  at::Tensor qkv = qkv_(x).view({packing.tokens, heads + 2 * kv_heads, head_dim_});
+  if (options.rotary()) {
+    const at::Tensor table = ops::rotary_table(packing.max_length, head_dim_, options.rope_theta());
+    qkv = ops::rotary(qkv, table, packing.positions, heads + kv_heads);
+  }
+  const at::Tensor o = std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_,
+                                                      arguments(options.dropout(), is_training())));
+  return project(o, packing.tokens);
+}
+
+at::Tensor AttentionImpl::forward_cross(const at::Tensor& x, const Packing& packing,
+                                        const at::Tensor& memory, const Packing& memory_packing) {
+  TORCH_CHECK(options.cross(), "Attention: self-attention takes no memory");
+  TORCH_CHECK(packing.documents == memory_packing.documents,
+              "Attention: expected a memory document for each of ", packing.documents,
+              " documents, got ", memory_packing.documents);
+  const int64_t kv_heads = options.kv_heads();
+  const at::Tensor q = query_(x).view({packing.tokens, options.heads(), head_dim_});
+  const at::Tensor kv = key_value_(memory).view({memory_packing.tokens, 2 * kv_heads, head_dim_});
+  const auto parts = kv.split(kv_heads, 1);
+  const at::Tensor o = std::get<0>(
+      ops::attention_varlen(q, parts[0], parts[1], packing.cu_seqlens, memory_packing.cu_seqlens,
+                            pattern_text_, arguments(options.dropout(), is_training())));
+  return project(o, packing.tokens);
+}
+
+at::Tensor AttentionImpl::forward_dense(const at::Tensor& x) {
+  TORCH_CHECK(x.dim() == 3, "Attention: expected x [B, S, E], got ", x.sizes());
+  const Packing packing = Packing::dense(x.size(0), x.size(1));
+  return forward(x.reshape({packing.tokens, x.size(2)}), packing).view(x.sizes());
+}
+
+}  // namespace fovea::nn
