@@ -47,23 +47,43 @@ class PlanBuilder {
   }
 
  private:
+  // Key tiles [first, end).
+  struct TileRange {
+    int64_t first = 0, end = 0;
+    bool contains(int64_t c) const { return first <= c && c < end; }
+  };
   // A piece with the key tiles it meets and, within them, those it covers.
   struct Swept {
     RowPiece piece;
-    int64_t first, end, full_first, full_end;
+    TileRange met, covered;
   };
 
   int64_t key_end(int64_t c) const { return std::min((c + 1) * kTile, plan_->kv_len_); }
 
+  // Tiles that hold only keys of [lo, hi).
+  TileRange tiles_within(int64_t lo, int64_t hi) const {
+    return {(lo + kTile - 1) / kTile, hi >= plan_->kv_len_ ? plan_->k_tiles() : hi / kTile};
+  }
+
   Swept swept(const RowPiece& p) const {
     // The bounds grow with the row, and rows' ranges overlap or touch, so no tile is skipped.
-    Swept s{p, p.lower(p.r0) / kTile, (p.upper(p.r1 - 1) + kTile - 1) / kTile, 0, 0};
-    if (p.r0 == row0_ && p.r1 == row1_) {
-      const int64_t upper = p.upper(p.r0);
-      s.full_first = (p.lower(p.r1 - 1) + kTile - 1) / kTile;
-      s.full_end = upper >= plan_->kv_len_ ? plan_->k_tiles() : upper / kTile;
-    }
+    Swept s{p, {p.lower(p.r0) / kTile, (p.upper(p.r1 - 1) + kTile - 1) / kTile}, {}};
+    if (p.r0 == row0_ && p.r1 == row1_) s.covered = tiles_within(p.lower(p.r1 - 1), p.upper(p.r0));
     return s;
+  }
+
+  // Tiles covered by pieces that share the rows among them, each row in one: `intervals`.
+  TileRange covered_together(const std::vector<RowPiece>& pieces) const {
+    uint64_t rows = 0;
+    int64_t lo = 0, hi = plan_->kv_len_;
+    for (const RowPiece& p : pieces) {
+      const uint64_t own = bit_range(p.r0 - row0_, p.r1 - row0_);
+      if (rows & own) return {};
+      rows |= own;
+      lo = std::max(lo, p.lower(p.r1 - 1));
+      hi = std::min(hi, p.upper(p.r0));
+    }
+    return rows == bit_range(0, row1_ - row0_) ? tiles_within(lo, hi) : TileRange{};
   }
 
   void sweep(const std::vector<RowPiece>& pieces) {
@@ -71,24 +91,26 @@ class PlanBuilder {
     all.clear();
     for (const RowPiece& p : pieces) all.push_back(swept(p));
     std::sort(all.begin(), all.end(),
-              [](const Swept& x, const Swept& y) { return x.first < y.first; });
+              [](const Swept& x, const Swept& y) { return x.met.first < y.met.first; });
+    const TileRange together = covered_together(pieces);
     std::vector<const Swept*>& active = active_;
     active.clear();
     size_t next = 0;
     int64_t c = 0;
     while (true) {
-      while (next < all.size() && all[next].first <= c) active.push_back(&all[next++]);
-      std::erase_if(active, [&](const Swept* s) { return s->end <= c; });
+      while (next < all.size() && all[next].met.first <= c) active.push_back(&all[next++]);
+      std::erase_if(active, [&](const Swept* s) { return s->met.end <= c; });
       if (active.empty()) {
         if (next == all.size()) return;
-        c = all[next].first;
+        c = all[next].met.first;
         continue;
       }
-      const auto covers = [&](const Swept* s) { return s->full_first <= c && c < s->full_end; };
+      const auto covers = [&](const Swept* s) { return s->covered.contains(c); };
       const auto full = std::find_if(active.begin(), active.end(), covers);
-      if (full != active.end()) {
-        add_full(c, (*full)->full_end);
-        c = (*full)->full_end;
+      if (full != active.end() || together.contains(c)) {
+        const int64_t end = full != active.end() ? (*full)->covered.end : together.end;
+        add_full(c, end);
+        c = end;
         continue;
       }
       if (active.size() == 1) {

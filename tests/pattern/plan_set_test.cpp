@@ -58,6 +58,29 @@ TEST(BlockPlan, RunsOfFullTilesAreOne) {
   EXPECT_LT(causal->bytes(), 4 << 20);
 }
 
+TEST(BlockPlan, IntervalsOfManyRowsAreFullTogether) {
+  // Causal as intervals: the same tiles as the pattern, full runs and bands included.
+  for (int n : {64, 130, 640}) {
+    std::vector<int32_t> intervals;
+    for (int q = 0; q < n; ++q) intervals.insert(intervals.end(), {0, q + 1});
+    PatternInputs inputs;
+    inputs.intervals = intervals;
+    const PatternScope scope{n, n, Alignment::kBottomRight, 0, 0, &inputs};
+    const auto plan = build_plan(Pattern::parse("intervals"), scope);
+    const auto causal = build_plan(Pattern::parse("causal"), scope);
+    EXPECT_EQ(plan->counts().full, causal->counts().full);
+    EXPECT_EQ(plan->counts().banded, causal->counts().banded);
+    EXPECT_EQ(plan->counts().pairs, causal->counts().pairs);
+    EXPECT_EQ(plan->keys_of(plan->q_tiles() - 1).size(),
+              causal->keys_of(plan->q_tiles() - 1).size());
+    // One row that sees nothing leaves no tile full.
+    intervals[2 * (n - 1) + 1] = 0;
+    EXPECT_EQ(build_plan(Pattern::parse("intervals"), scope)->keys_of(plan->q_tiles() - 1)[0].kind,
+              TileKind::kInterval);
+    expect_plan_is_pattern(Pattern::parse("intervals"), scope);
+  }
+}
+
 TEST(BlockPlan, AMillionTokensOfWindowAreSmall) {
   PatternScope scope;
   scope.q_len = scope.kv_len = 1 << 20;
