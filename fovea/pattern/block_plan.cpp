@@ -254,7 +254,6 @@ class PlanBuilder {
     while (rows.hi[last] == 0) --last;
     band = {kTile, 0, -kTile, kTile};
     for (int r = first; r <= last; ++r) {
-      if (rows.hi[r] == 0) return false;
       band.lo = std::min<int32_t>(band.lo, rows.lo[r]);
       band.hi = std::max<int32_t>(band.hi, rows.hi[r]);
     }

@@ -192,6 +192,32 @@ TEST(PlanSet, CacheLooksAtTheContentOfInputs) {
   EXPECT_EQ(&c.plan(0, 0), &a.plan(0, 0));
 }
 
+TEST(PlanSet, CacheLooksAtEveryInput) {
+  // Two batches that differ in one tensor have different pairs.
+  std::vector<int32_t> intervals = {0, 1, 0, 2}, tokens = {0};
+  std::vector<uint8_t> mask = {1, 0, 0, 0};
+  const auto pairs = [&](const char* text) {
+    PatternInputs inputs;
+    inputs.intervals = intervals;
+    inputs.global_tokens = tokens;
+    inputs.block_mask = mask;
+    inputs.block_mask_columns = 2;
+    return PlanSet::build(Pattern::parse(text), 1, 1, 2, 2, Alignment::kBottomRight, inputs)
+        .plan(0, 0)
+        .counts()
+        .pairs;
+  };
+  EXPECT_EQ(pairs("intervals"), 3);
+  intervals[3] = 1;
+  EXPECT_EQ(pairs("intervals"), 2);
+  EXPECT_EQ(pairs("block_mask(1)"), 1);
+  mask[3] = 1;
+  EXPECT_EQ(pairs("block_mask(1)"), 2);
+  EXPECT_EQ(pairs("global_tokens"), 3);
+  tokens = {0, 1};
+  EXPECT_EQ(pairs("global_tokens"), 4);
+}
+
 TEST(PlanSet, BlockMasksOfOtherShapeAreOtherPlans) {
   const std::vector<uint8_t> mask = {1, 0, 0, 1, 1, 0};
   PatternInputs inputs;
