@@ -279,9 +279,8 @@ class Backward {
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.lse2 = lse2_.data() + index * kTile;
     tile.delta = delta_.data() + index * kTile;
-    const bool q_finite = load_live_rows(p_.q, b, h, t, tile, state.q, tile.dim_stride);
-    const bool d_o_finite = load_live_rows(grad_.d_o, b, h, t, tile, state.d_o, tile.value_stride);
-    tile.finite = q_finite && d_o_finite;
+    load_live_rows(p_.q, b, h, t, tile, state.q, tile.dim_stride);
+    load_live_rows(grad_.d_o, b, h, t, tile, state.d_o, tile.value_stride);
   }
 
   /// The next query tile is on its way from memory while this one is worked on.
@@ -295,13 +294,14 @@ class Backward {
     }
   }
 
-  bool load_live_rows(const TensorView& view, int64_t b, int64_t h, int64_t t,
+  // Measured and left out: reading f32 rows in place where they are contiguous and aligned. What
+  // the copy costs is the cache misses, which the products then take (AMD EPYC Zen 4, 2026-11-21).
+  void load_live_rows(const TensorView& view, int64_t b, int64_t h, int64_t t,
                       const BackwardTile<T>& tile, T* dst, int ld) const {
     const auto dead = [&](int r) { return tile.lse2[r] == kInfinity; };
     const int dim = static_cast<int>(view.shape[3]);
     const int64_t row_bytes = view.strides[2] * size_of(view.dtype);
     const char* src = static_cast<const char*>(row(view, b, h, t));
-    bool finite = true;
     for (int r = 0; r < kTile;) {
       int end = r + 1;  // rows [r, end) are all dead or all live
       while (end < kTile && dead(end) == dead(r)) ++end;
@@ -309,12 +309,11 @@ class Backward {
       if (dead(r)) {
         std::fill_n(out, (end - r) * ld, T{0});
       } else {
-        finite &= kernels_.load_rows(src + r * row_bytes, view.dtype, view.strides[2], end - r,
-                                     end - r, dim, out, ld);
+        kernels_.load_rows(src + r * row_bytes, view.dtype, view.strides[2], end - r, end - r, dim,
+                           out, ld);
       }
       r = end;
     }
-    return finite;
   }
 
   /// Adds the tile's d_q_t to the shared sum when `turn` others have; the last of `adders` writes

@@ -130,7 +130,8 @@ void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, 
   }
   ByPair by_pair = {false, false};
   if (keys.lanes) {
-    by_pair.queries = !tile.finite;
+    by_pair.queries = !all_rows_finite(tile.q, tile.dim_stride, 0, tile.rows, tile.head_dim) ||
+                      !all_rows_finite(tile.d_o, tile.value_stride, 0, tile.rows, tile.value_dim);
     by_pair.keys = !all_rows_finite(keys.k, keys.k_stride, keys.begin, keys.end, tile.head_dim);
   }
   Part parts[2];

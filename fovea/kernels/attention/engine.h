@@ -60,7 +60,6 @@ struct BackwardTile {
   const T* d_o;    ///< [64, value_stride], row-major, likewise
   const T* lse2;   ///< [64] log-sum-exp in base 2; +inf for dead rows
   const T* delta;  ///< [64] rowsum(dO ∘ O) - dLSE
-  bool finite;     ///< q and d_o hold neither NaN nor infinity
   T* q_t;          ///< [D, 64] scaled
   T* d_o_t;        ///< [Dv, 64]
   T* p;            ///< [64 keys, 64]
@@ -73,8 +72,7 @@ struct BackwardTile {
 template <typename T>
 struct AttentionKernels {
   /// dst[r][c] = src[r][c] for r < rows, 0 for rows up to `padded_rows` and columns up to `ld`.
-  /// Returns false when a value is NaN or infinite.
-  bool (*load_rows)(const void* src, DType dtype, int64_t stride, int rows, int padded_rows,
+  void (*load_rows)(const void* src, DType dtype, int64_t stride, int rows, int padded_rows,
                     int dim, T* dst, int ld);
   /// dst[r][c] = factor · src[r][c], rounded once to `dtype`.
   void (*store_rows)(const T* src, int ld, int rows, int dim, T factor, void* dst, DType dtype,

@@ -112,27 +112,23 @@ HWY_INLINE hn::Vec<D> load_as(D d, const BFloat16* src) {  // bf16 is the upper 
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, bits)));
 }
 
-/// Rows of `dim` values, a multiple of D's lanes; returns false when one is not finite.
+/// Rows of `dim` values, a multiple of D's lanes.
 template <class D, typename T, typename S>
-HWY_INLINE bool load_rows_of(D d, const S* src, int64_t stride, int rows, int dim, T* dst, int ld) {
+HWY_INLINE void load_rows_of(D d, const S* src, int64_t stride, int rows, int dim, T* dst, int ld) {
   const int step = static_cast<int>(hn::Lanes(d));
-  auto zero = hn::Zero(d);  // stays 0 unless a value · 0 is NaN
   for (int r = 0; r < rows; ++r) {
     const S* HWY_RESTRICT in = src + r * stride;
     T* HWY_RESTRICT out = dst + static_cast<ptrdiff_t>(r) * ld;
     for (int c = 0; c < dim; c += step) {
-      const auto value = load_as(d, in + c);
-      hn::StoreU(value, d, out + c);
-      zero = hn::MulAdd(value, hn::Zero(d), zero);
+      hn::StoreU(load_as(d, in + c), d, out + c);
     }
     for (int c = dim; c < ld; ++c) out[c] = 0;
   }
-  return hn::AllTrue(d, hn::Eq(zero, hn::Zero(d)));
 }
 
 /// Rows of T itself or, for T = float, of bf16: what unmet_conditions() lets through.
 template <typename T>
-bool load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
+void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
                T* dst, int ld) {
   if (padded_rows > rows) {
     std::memset(dst + static_cast<ptrdiff_t>(rows) * ld, 0,
