@@ -68,11 +68,13 @@ bool JsonField::boolean_or(const char* key, bool otherwise) const {
 }
 
 int32_t JsonField::id() const {
-  constexpr uint64_t kLimit = std::numeric_limits<int32_t>::max();
-  if (!value_->is_number_unsigned() || value_->get<uint64_t>() >= kLimit) {
+  constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
+  // Unsigned numbers above 2^63 come out negative.
+  const int64_t number = value_->is_number_integer() ? value_->get<int64_t>() : -1;
+  if (number < 0 || number >= kLimit) {
     fail("a token id (an integer from 0 to 2147483646)");
   }
-  return value_->get<int32_t>();
+  return static_cast<int32_t>(number);
 }
 
 nlohmann::json parse_json(std::string_view text, std::string_view source) {

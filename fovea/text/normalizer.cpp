@@ -96,16 +96,18 @@ void strip(std::string& text, bool left, bool right) {
 }
 
 // A few Replace steps in a hostile file could blow a text up to any size.
-constexpr size_t kMaxReplacedBytes = size_t{1} << 31;
+constexpr size_t kMaxGrowth = 1000;
+constexpr size_t kMaxGrowthBytes = 1 << 20;
 
-void replace(std::string& text, const std::string& pattern, const std::string& content) {
+void replace(std::string& text, const std::string& pattern, const std::string& content,
+             size_t original_bytes) {
   std::string result;
   size_t from = 0;
   for (size_t at = text.find(pattern); at != std::string::npos; at = text.find(pattern, from)) {
     result.append(text, from, at - from).append(content);
-    if (result.size() > kMaxReplacedBytes) {
+    if (result.size() > original_bytes * kMaxGrowth + kMaxGrowthBytes) {
       throw InputError(
-          "tokenizer: normalizer Replace makes a text longer than 2 GiB; correct its "
+          "tokenizer: normalizer Replace makes a text a thousand times longer; correct its "
           "\"content\" or split the text");
     }
     from = at + pattern.size();
@@ -120,7 +122,7 @@ Normalizer::Normalizer(const JsonField& config) { add(config); }
 void Normalizer::add(const JsonField& config) {
   const std::string type = config.at("type").string();
   const auto unicode = [this](Form form) {
-    steps_.emplace_back([form](std::string& text) { normalize_unicode(form, text); });
+    steps_.emplace_back([form](std::string& text, size_t) { normalize_unicode(form, text); });
   };
   if (type == "Sequence") {
     for (const JsonField& part : config.at("normalizers").elements()) add(part);
@@ -133,20 +135,22 @@ void Normalizer::add(const JsonField& config) {
   } else if (type == "NFKD") {
     unicode(&icu::Normalizer2::getNFKDInstance);
   } else if (type == "Lowercase") {
-    steps_.emplace_back(lowercase);
+    steps_.emplace_back([](std::string& text, size_t) { lowercase(text); });
   } else if (type == "StripAccents") {
-    steps_.emplace_back(strip_accents);
+    steps_.emplace_back([](std::string& text, size_t) { strip_accents(text); });
   } else if (type == "Strip") {
     const bool left = config.at("strip_left").boolean();
     const bool right = config.at("strip_right").boolean();
-    steps_.emplace_back([left, right](std::string& text) { strip(text, left, right); });
+    steps_.emplace_back([left, right](std::string& text, size_t) { strip(text, left, right); });
   } else if (type == "Replace") {
     const JsonField pattern = config.at("pattern");
     if (!pattern.find("String")) pattern.fail("{\"String\": …}; other patterns are not supported");
     const std::string from = pattern.at("String").string();
     if (from.empty()) pattern.fail("a string that is not empty");
     const std::string to = config.at("content").string();
-    steps_.emplace_back([from, to](std::string& text) { replace(text, from, to); });
+    steps_.emplace_back([from, to](std::string& text, size_t original_bytes) {
+      replace(text, from, to, original_bytes);
+    });
   } else {
     config.at("type").fail(
         "a normalizer that fovea supports (NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, "
@@ -156,7 +160,7 @@ void Normalizer::add(const JsonField& config) {
 
 std::string Normalizer::operator()(std::string_view text) const {
   std::string result(text);
-  for (const Step& step : steps_) step(result);
+  for (const Step& step : steps_) step(result, text.size());
   return result;
 }
 

@@ -24,7 +24,7 @@ class Normalizer {
   std::string operator()(std::string_view text) const;
 
  private:
-  using Step = std::function<void(std::string& text)>;
+  using Step = std::function<void(std::string& text, size_t original_bytes)>;
   void add(const JsonField& config);
   std::vector<Step> steps_;
 };

@@ -1,5 +1,7 @@
 #include "fovea/text/regex.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include <unicode/uregex.h>
@@ -13,7 +15,9 @@ namespace fovea {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 1 << 20;
-constexpr int32_t kMaxSteps = 20'000;         // ICU's time unit: about a millisecond each
+// ICU counts backtracking steps in units of 10,000 (about a millisecond), over all of a text.
+constexpr int64_t kMaxUnits = 500;
+constexpr int64_t kBytesPerUnit = 50;
 constexpr int32_t kMaxStackBytes = 64 << 20;  // of backtracking state
 
 [[noreturn]] void refuse(std::string_view where, const std::string& what) {
@@ -151,7 +155,6 @@ Regex::Regex(std::string_view pattern, std::string_view where) {
   compiled->expression =
       uregex_openUText(text.get(), UREGEX_MULTILINE | UREGEX_UNIX_LINES, &at, &status);
   if (U_FAILURE(status)) refuse(where, std::string(pattern) + " (" + u_errorName(status) + ")");
-  uregex_setTimeLimit(compiled->expression, kMaxSteps, &status);
   uregex_setStackLimit(compiled->expression, kMaxStackBytes, &status);
   compiled_ = std::move(compiled);
 }
@@ -163,6 +166,9 @@ void Regex::find_all(std::string_view text, std::vector<ByteRange>& matches) con
   const std::unique_ptr<UText, CloseText> source(
       utext_openUTF8(nullptr, text.data(), static_cast<int64_t>(text.size()), &status));
   uregex_setUText(expression.get(), source.get(), &status);
+  const int64_t units = kMaxUnits + static_cast<int64_t>(text.size()) / kBytesPerUnit;
+  uregex_setTimeLimit(expression.get(), static_cast<int32_t>(std::min<int64_t>(units, INT32_MAX)),
+                      &status);
   int64_t last_end = -1;
   while (U_SUCCESS(status) && uregex_findNext(expression.get(), &status)) {
     const int64_t begin = uregex_start64(expression.get(), 0, &status);

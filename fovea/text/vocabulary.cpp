@@ -20,9 +20,11 @@ std::vector<std::pair<std::string, int32_t>> read_vocabulary(const JsonField& vo
   if (!vocab.value().is_object()) vocab.fail("an object {token: id}");
   std::vector<std::pair<std::string, int32_t>> tokens;
   for (const auto& [token, id] : vocab.value().items()) {
-    const bool good = id.is_number_unsigned() && id.get<uint64_t>() < INT32_MAX;
-    const std::string where = good ? "" : vocab.where() + "[" + shown_token(token) + "]";
-    tokens.emplace_back(token, good ? id.get<int32_t>() : JsonField(id, where).id());
+    const int64_t number = id.is_number_integer() ? id.get<int64_t>() : -1;
+    if (number < 0 || number >= INT32_MAX) {
+      JsonField(id, vocab.where() + "[" + shown_token(token) + "]").id();  // throws
+    }
+    tokens.emplace_back(token, static_cast<int32_t>(number));
   }
   std::sort(tokens.begin(), tokens.end(),
             [](const auto& a, const auto& b) { return a.second < b.second; });
