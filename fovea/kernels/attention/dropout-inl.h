@@ -19,23 +19,73 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using WordTag = hn::ScalableTag<uint32_t>;
+// A word of the counter is kept in the low half of a 64-bit lane, where the widening multiplication
+// reads it; the high half holds what is left of a product and is never looked at.
+using WordTag = hn::ScalableTag<uint64_t>;
 using Words = hn::Vec<WordTag>;
 
-/// High and low halves of the 64-bit products of every lane of x with `factor`.
-HWY_INLINE void multiply_wide(Words x, Words factor, Words* high, Words* low) {
+constexpr uint32_t kPhiloxMul0 = 0xD2511F53u, kPhiloxMul1 = 0xCD9E8D57u;
+constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;
+constexpr int kPhiloxRounds = 10;
+
+HWY_INLINE Words multiply_wide(Words x, uint32_t factor) {
   const WordTag d;
 #if HWY_TARGET == HWY_SCALAR
-  const uint64_t product = uint64_t{hn::GetLane(x)} * hn::GetLane(factor);
-  *high = hn::Set(d, static_cast<uint32_t>(product >> 32));
-  *low = hn::Set(d, static_cast<uint32_t>(product));
+  return hn::Set(d, (hn::GetLane(x) & 0xFFFFFFFFu) * factor);
 #else
-  const hn::Repartition<uint64_t, WordTag> dw;
-  const auto even = hn::MulEven(x, factor);
-  const auto odd = hn::MulEven(hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(dw, x))), factor);
-  *low = hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(odd)), hn::BitCast(d, even));
-  *high = hn::OddEven(hn::BitCast(d, odd), hn::BitCast(d, hn::ShiftRight<32>(even)));
+  const hn::Repartition<uint32_t, WordTag> d32;
+  return hn::MulEven(hn::BitCast(d32, x), hn::Set(d32, factor));
 #endif
+}
+
+/// Of one tile of keys: what the rounds need beside the counter.
+struct PhiloxKeys {
+  uint32_t key0[kPhiloxRounds], key1[kPhiloxRounds];
+
+  explicit PhiloxKeys(uint64_t seed) {
+    for (uint32_t r = 0; r < kPhiloxRounds; ++r) {
+      key0[r] = static_cast<uint32_t>(seed) + r * kPhiloxWeyl0;
+      key1[r] = static_cast<uint32_t>(seed >> 32) + r * kPhiloxWeyl1;
+    }
+  }
+};
+
+/// Words of four keys for the queries in `query`. Only the query differs between lanes, so that of
+/// the first three rounds' six products four are of scalars.
+HWY_INLINE void philox_words(const PhiloxKeys& keys, uint32_t key_group, Words query, uint32_t head,
+                             uint32_t batch, Words words[4]) {
+  const WordTag d;
+  const uint64_t p0 = uint64_t{kPhiloxMul0} * key_group, p1 = uint64_t{kPhiloxMul1} * head;
+  const uint32_t a1 = static_cast<uint32_t>(p1);
+  const uint32_t a2 = static_cast<uint32_t>(p0 >> 32) ^ batch ^ keys.key1[0];
+  const uint32_t a3 = static_cast<uint32_t>(p0);
+  const Words a0 = hn::Xor(query, hn::Set(d, static_cast<uint32_t>(p1 >> 32) ^ keys.key0[0]));
+
+  const uint64_t p2 = uint64_t{kPhiloxMul1} * a2;
+  const Words v0 = multiply_wide(a0, kPhiloxMul0);
+  const uint32_t b0 = static_cast<uint32_t>(p2 >> 32) ^ a1 ^ keys.key0[1];
+  const uint32_t b1 = static_cast<uint32_t>(p2);
+  const Words b2 = hn::Xor(hn::ShiftRight<32>(v0), hn::Set(d, a3 ^ keys.key1[1]));
+
+  const uint64_t p3 = uint64_t{kPhiloxMul0} * b0;
+  const Words v1 = multiply_wide(b2, kPhiloxMul1);
+  Words c0 = hn::Xor(hn::ShiftRight<32>(v1), hn::Set(d, b1 ^ keys.key0[2]));
+  Words c1 = v1;
+  Words c2 = hn::Xor(v0, hn::Set(d, static_cast<uint32_t>(p3 >> 32) ^ keys.key1[2]));
+  Words c3 = hn::Set(d, static_cast<uint32_t>(p3));
+
+  for (int r = 3; r < kPhiloxRounds; ++r) {
+    const Words product0 = multiply_wide(c0, kPhiloxMul0);
+    const Words product1 = multiply_wide(c2, kPhiloxMul1);
+    c0 = hn::Xor(hn::ShiftRight<32>(product1), hn::Xor(c1, hn::Set(d, keys.key0[r])));
+    c1 = product1;
+    c2 = hn::Xor(hn::ShiftRight<32>(product0), hn::Xor(c3, hn::Set(d, keys.key1[r])));
+    c3 = product0;
+  }
+  words[0] = c0;
+  words[1] = c1;
+  words[2] = c2;
+  words[3] = c3;
 }
 
 /// Sets bit r of keep[c] when the weight of (query r, key c) survives, for c in [begin, end).
@@ -43,35 +93,24 @@ inline void keep_lanes(const DropoutKey& dropout, uint32_t first_query, uint32_t
                        int begin, int end, int rows, uint64_t* keep) {
   const WordTag d;
   constexpr int kStep = static_cast<int>(hn::MaxLanes(d));
-  const auto threshold = hn::Set(d, dropout.threshold);
-  const auto mul0 = hn::Set(d, 0xD2511F53u), mul1 = hn::Set(d, 0xCD9E8D57u);
+  const PhiloxKeys keys(dropout.seed);
+  const auto threshold = hn::Set(d, uint64_t{dropout.threshold} << 32);
+  const auto iota = hn::Iota(d, 0);  // made lane by lane through memory: once
   for (int c = begin & ~3; c < end; c += 4) {
-    for (int j = 0; j < 4; ++j) keep[c + j] = 0;
+    uint64_t dropped[4] = {0, 0, 0, 0};
+    const uint32_t key_group = (first_key + static_cast<uint32_t>(c)) >> 2;
     for (int lane = 0; lane < rows; lane += kStep) {
-      Words w0 = hn::Set(d, (first_key + static_cast<uint32_t>(c)) >> 2);
-      Words w1 = hn::Iota(d, first_query + static_cast<uint32_t>(lane));
-      Words w2 = hn::Set(d, dropout.head), w3 = hn::Set(d, dropout.batch);
-      uint32_t key0 = static_cast<uint32_t>(dropout.seed);
-      uint32_t key1 = static_cast<uint32_t>(dropout.seed >> 32);
-      for (int round = 0; round < 10; ++round) {
-        Words high0, low0, high1, low1;
-        multiply_wide(w0, mul0, &high0, &low0);
-        multiply_wide(w2, mul1, &high1, &low1);
-        w0 = hn::Xor(hn::Xor(high1, w1), hn::Set(d, key0));
-        w1 = low1;
-        w2 = hn::Xor(hn::Xor(high0, w3), hn::Set(d, key1));
-        w3 = low0;
-        key0 += 0x9E3779B9u;
-        key1 += 0xBB67AE85u;
-      }
-      const Words words[4] = {w0, w1, w2, w3};
+      const auto query = hn::Add(iota, hn::Set(d, uint64_t{first_query} + lane));
+      Words words[4];
+      philox_words(keys, key_group, query, dropout.head, dropout.batch, words);
       for (int j = 0; j < 4; ++j) {
         uint64_t bits = 0;
-        hn::StoreMaskBits(d, hn::Not(hn::Lt(words[j], threshold)),
-                          reinterpret_cast<uint8_t*>(&bits));
-        keep[c + j] |= bits << lane;
+        const auto below = hn::Lt(hn::ShiftLeft<32>(words[j]), threshold);
+        hn::StoreMaskBits(d, below, reinterpret_cast<uint8_t*>(&bits));
+        dropped[j] |= bits << lane;
       }
     }
+    for (int j = 0; j < 4; ++j) keep[c + j] = ~dropped[j];
   }
 }
 
