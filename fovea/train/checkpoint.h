@@ -15,7 +15,7 @@ struct TrainingState {
   int64_t epoch = 0;   ///< current one, from 0
   int64_t batch = 0;   ///< number of the epoch's next batch
   int64_t tokens = 0;  ///< seen so far
-  double seconds = 0;  ///< of training so far
+  double seconds = 0;  ///< of the run so far, evaluations and checkpoints included
 
   int64_t best_step = -1;  ///< -1 = none yet
   io::Json best;           ///< metrics of the best evaluation

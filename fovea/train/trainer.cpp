@@ -138,16 +138,17 @@ bool Trainer::limit_reached() const {
 double Trainer::accumulate(const Batch& batch) {
   double sum = 0;
   for (const std::vector<int64_t>& pass : batch.micro_batches) {
-    at::Tensor loss;
+    at::Tensor logits;
     {
       const AutocastScope autocast(bf16_);
-      const at::Tensor logits = model_->forward(train_.pack(pass)).to(at::kFloat);
-      loss = at::cross_entropy_loss(logits, train_.targets(pass), {}, at::Reduction::Sum, -100,
-                                    config_.label_smoothing);
-      (loss / static_cast<double>(batch.examples)).backward();
+      logits = model_->forward(train_.pack(pass));
     }
+    const at::Tensor loss =
+        at::cross_entropy_loss(logits.to(at::kFloat), train_.targets(pass), {}, at::Reduction::Sum,
+                               -100, config_.label_smoothing);
     sum += loss.item<double>();
     if (!std::isfinite(sum)) fail_not_finite("loss", sum);
+    (loss / static_cast<double>(batch.examples)).backward();
   }
   return sum;
 }
@@ -173,7 +174,7 @@ void Trainer::train_step(const Batch& batch) {
 
   ++state_.step;
   state_.tokens += batch.tokens;
-  state_.seconds += seconds;
+  state_.seconds = clock_seconds() - clock_start_;
   state_.window_loss += loss;
   state_.window_examples += batch.examples;
   window_seconds_ += seconds;
@@ -262,6 +263,7 @@ Outcome Trainer::run() {
     load_tensors(out_ + "/model.safetensors", parameters_);
     return Outcome::kFinished;
   }
+  clock_start_ = clock_seconds() - state_.seconds;
   Progress progress("training", 1.0);
   progress_ = &progress;
   for (; state_.epoch < config_.epochs && !limit_reached(); ++state_.epoch, state_.batch = 0) {

@@ -73,7 +73,7 @@ class Trainer {
   int64_t total_steps_ = 0;
   int64_t last_evaluated_step_ = -1;
   int64_t saved_step_ = -1;
-  double started_seconds_ = 0;                     // clock() that belongs to state_.seconds == 0
+  double clock_start_ = 0;                         // the clock when state_.seconds was 0
   double window_seconds_ = 0, window_tokens_ = 0;  // since the last line of the log
   class Progress* progress_ = nullptr;
 };

@@ -48,7 +48,7 @@ expect 2 "nowhere" -- "$fovea" eval --model nowhere --data train.jsonl
 
 echo "- settings"
 printf '[train]\nlearning_rate = 1\nlr = 0.1\n[model]\nlayer = 3\n' > bad.toml
-expect 2 "bad.toml" "unknown" -- "$fovea" train --config bad.toml --train train.jsonl --out out
+expect 2 "bad.toml" "no such setting" -- "$fovea" train --config bad.toml --train train.jsonl --out out
 printf '[model]\nlayer = 3\n' > bad.toml
 expect 2 "bad.toml:2" "model.layer" 'did you mean "model.layers"' -- \
   "$fovea" train --config bad.toml --train train.jsonl --out out
@@ -59,7 +59,7 @@ train 2 "train.lr" "a number" -- "${run[@]}" --train train.jsonl --train.lr fast
 train 2 "window(-3" -- "${run[@]}" --train train.jsonl --attention 'window(-3,2)'
 train 2 "windw" "window" -- "${run[@]}" --train train.jsonl --attention 'windw(3)'
 train 2 "heads" -- "${run[@]}" --train train.jsonl --model.model_dim 20
-train 2 "head_dim" -- "${run[@]}" --train train.jsonl --model.model_dim 1024
+train 2 "multiple of 8 up to 256" -- "${run[@]}" --train train.jsonl --model.model_dim 1024
 
 echo "- training data"
 : > empty.jsonl
@@ -111,7 +111,7 @@ broken; sed -i 's/"layers"/"layrs"/' broken/config.json; used "config.json" "lay
 broken; echo '{' > broken/config.json; used "config.json"
 
 echo "- places that cannot be written"
-train 1 "out/" -- "${run[@]}" --train train.jsonl --out /proc/out/model
+train 1 "/proc/out" -- "${run[@]}" --train train.jsonl --out /proc/out/model
 if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=300k tmpfs full 2> /dev/null; then
   # shellcheck disable=SC2086
   expect 1 "No space left" -- "$fovea" train --train train.jsonl --valid valid.jsonl \

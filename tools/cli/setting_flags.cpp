@@ -60,6 +60,7 @@ void SettingFlags::add(CLI::App& command, const std::vector<std::string>& prefix
     }
     flag.option = command.add_option(names, flag.text, help + " [" + field.default_text + "]")
                       ->type_name("")
+                      ->take_last()
                       ->group("[" + key.substr(0, key.find('.')) + "]");
   }
 }

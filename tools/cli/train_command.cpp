@@ -61,7 +61,7 @@ void train(const TrainOptions& o) {
 void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train a model from labelled texts");
   auto o = std::make_shared<TrainOptions>();
-  command->add_option("--out", o->out, "Folder of the model to be made");
+  command->add_option("--out", o->out, "Folder of the model to be made")->take_last();
   command->add_option("--config", o->config_file, "TOML file of settings; flags win over it");
   command->add_flag("--dump-config", o->dump_config, "Print all settings as TOML and stop");
   command->add_flag("--resume", o->resume, "Continue the run in --out, with its settings");
