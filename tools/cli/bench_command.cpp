@@ -85,16 +85,17 @@ class Operand {
   TensorView view_;
 };
 
-/// Gigaflops of register-only multiply-adds of the engine's instruction set on all threads.
+/// Gigaflops of register-only multiply-adds of the engine's instruction set on all threads: for
+/// each the best of many short slices, of which other work on the machine can disturb some.
 double measure_peak(const kernels::Engine& engine) {
-  std::vector<double> gflops(static_cast<size_t>(num_threads()));
-  double best = 0;
-  for (int round = 0; round < 3; ++round) {
-    parallel_for(num_threads(),
-                 [&](int64_t task, int) { gflops[task] = engine.measure_peak(0.05); });
-    best = std::max(best, std::accumulate(gflops.begin(), gflops.end(), 0.0));
+  std::vector<double> best(static_cast<size_t>(num_threads()));
+  for (int slice = 0; slice < 50; ++slice) {
+    parallel_for(num_threads(), [&](int64_t task, int) {
+      double& gflops = best[static_cast<size_t>(task)];
+      gflops = std::max(gflops, engine.measure_peak(0.002));
+    });
   }
-  return best;
+  return std::accumulate(best.begin(), best.end(), 0.0);
 }
 
 struct Timing {

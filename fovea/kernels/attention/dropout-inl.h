@@ -29,9 +29,8 @@ constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;
 constexpr int kPhiloxRounds = 10;
 
 HWY_INLINE Words multiply_wide(Words x, uint32_t factor) {
-  const WordTag d;
 #if HWY_TARGET == HWY_SCALAR
-  return hn::Set(d, (hn::GetLane(x) & 0xFFFFFFFFu) * factor);
+  return hn::Set(WordTag(), (hn::GetLane(x) & 0xFFFFFFFFu) * factor);
 #else
   const hn::Repartition<uint32_t, WordTag> d32;
   return hn::MulEven(hn::BitCast(d32, x), hn::Set(d32, factor));
