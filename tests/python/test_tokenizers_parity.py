@@ -76,11 +76,11 @@ def corpus():
     texts += ["".join(ingredient) for ingredient in INGREDIENTS]
     texts += ["x" * 5000, "ab" * 3000, "é" * 3000, " " * 3000 + "a", "語" * 3000, "a " * 3000,
               "\u0301" * 500, "😀" * 1000, "[PAD]" * 50, "'s" * 500, "1" * 3000]
-    for _ in range(1500):
+    for _ in range(600):
         kinds = generator.sample(INGREDIENTS, generator.randint(1, 5)) + [INGREDIENTS[0], [" "]]
         texts.append("".join(
             generator.choice(generator.choice(kinds)) for _ in range(generator.randint(1, 40))))
-    for _ in range(300):  # any code points
+    for _ in range(150):  # any code points
         texts.append("".join(chr(c) for c in (generator.randrange(generator.choice([0x250, 0x3000, 0x110000]))
                                               for _ in range(30)) if not 0xD800 <= c < 0xE000))
     return texts

@@ -1,4 +1,6 @@
 // Files that are wrong or made to harm: each must end in an InputError that names the place.
+#include <ostream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -41,6 +43,10 @@ struct Change {
   const char* place;    // what the error must name
   const char* reason;
 };
+
+void PrintTo(const Change& change, std::ostream* out) {
+  *out << change.pointer << " = " << change.value;
+}
 
 class HostileChange : public ::testing::TestWithParam<Change> {};
 

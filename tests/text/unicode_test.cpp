@@ -38,6 +38,8 @@ TEST(AppendLower, FollowsUnicodeDataOneCharacterAtATime) {
   EXPECT_EQ(lower('A'), "a");
   EXPECT_EQ(lower('['), "[");
   EXPECT_EQ(lower(0xC4), "\xC3\xA4");             // Ä
+  EXPECT_EQ(lower(0x100), "\xC4\x81");            // A with macron
+  EXPECT_EQ(lower(0x101), "\xC4\x81");            // its lower case stands between upper cases
   EXPECT_EQ(lower(0xD7), "\xC3\x97");             // the multiplication sign stands between letters
   EXPECT_EQ(lower(0x130), "i\xCC\x87");           // dotted capital I
   EXPECT_EQ(lower(0x3A3), "\xCF\x83");            // capital sigma, never the final form
