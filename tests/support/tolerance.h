@@ -45,13 +45,15 @@ inline double max_norm(const std::vector<double>& x, int64_t dim) {
 /// Bounds on an engine's error, each a formula in eps and sizes. `u` is eps of the arithmetic
 /// (f32 for f32 and bf16 storage), `s` eps of the storage type.
 ///
-/// A dot product of length D has an error of about u·|a||b|; the weight 2^(s - m) inherits the
-/// score's error and adds 4 u for the exponential and the division; a sum of n terms adds √n u:
+/// Rounding errors of a dot product of length D add like a random walk, to about u·|a||b|/√D for
+/// the sum's last digits and u·|a·b| for its size; the weight 2^(s - m) inherits its score's error
+/// and adds 4 u for the exponential, the sum and the division:
 ///
-///     weight = 4 u (scale·|q||k| + √n + 4)          relative, of every weight
+///     weight = u (scale·|q||k| + 4)                 relative, of every weight
 ///     o      = weight · max|v| + s/2 · max|o|       the last term: one rounding at the end
 ///     lse    = weight + u · max|lse|
-///     ds     = weight · 2 |dO||v| + s/2 · |o||dO|   per unit of weight; δ is made of the stored o
+///     ds     = weight · dp + s/2 · |o||dO|/√Dv      per unit of weight; δ is made of the stored o
+///     dp     = 4 |dO||v|/√Dv                        size of dP - δ
 ///     dq     = scale · max|k| · ds + s/2 · max|dq|
 ///     dk     = scale · max|q| · ds · mass + s/2 · max|dk|    mass: largest column sum of weights
 ///     dv     = weight · max|dO| · mass + s/2 · max|dv|
@@ -96,12 +98,13 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double scale =
       t.scale != 0 ? double{t.scale} : 1 / std::sqrt(static_cast<double>(p.head_dim));
   const double size = std::fabs(scale) * max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
-  const double terms = std::sqrt(static_cast<double>(std::max(p.q_len, p.kv_len)));
-  const double weight = 4 * u * (size + terms + 4);
+  const double weight = u * (size + 4);
   const double kept = 1 / (1 - p.dropout_p);
   const double d_o_norm = max_norm(d_o, p.value_dim);
-  const double ds = kept * (weight * 2 * d_o_norm * max_norm(p.v, p.value_dim) +
-                            s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm);
+  const double spread = std::sqrt(static_cast<double>(p.value_dim));
+  const double dp = 4 * d_o_norm * max_norm(p.v, p.value_dim) / spread;
+  const double ds =
+      kept * (weight * dp + s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm / spread);
   const double mass = t.c.backward ? max_column_mass(p, forward.lse, scale) : 0;
   return {weight * kept * max_abs(p.v) + s / 2 * max_abs(forward.o),
           weight + u * max_abs(forward.lse),
