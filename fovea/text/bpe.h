@@ -72,7 +72,7 @@ class BpeModel {
   const std::array<int32_t, 256>& byte_ids() const { return byte_ids_; }
 
  private:
-  void read_merges(const JsonField& merges, const StringTable& spellings);
+  void read_merges(const JsonField& field, const StringTable& spellings);
   void read_symbols();
   void start_symbols(std::string_view piece, std::vector<int32_t>& ids) const;
   void add_unknown(std::string_view character, std::vector<int32_t>& ids, bool& pending) const;

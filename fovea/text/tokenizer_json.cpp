@@ -204,8 +204,8 @@ const std::vector<std::pair<std::string, int32_t>>& Tokenizer::Impl::vocab() con
   return std::get<WordModel>(model).vocab;
 }
 
-Tokenizer Tokenizer::from_json(std::string_view text, std::string_view source) {
-  const json document = parse_json(text, source);
+Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
+  const nlohmann::json document = parse_json(json, source);
   const JsonField root(document, std::string(source) + ": ");
   if (!document.is_object()) root.fail("an object");
   if (const auto version = root.find("version"); version && version->string() != "1.0") {

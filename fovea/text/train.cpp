@@ -136,6 +136,7 @@ json word_steps(const WordOptions& options) {
 // Finds the special tokens of a corpus: the model never sees them, so it does not learn from them.
 TokenFinder finder_of(const std::vector<std::string>& special_tokens) {
   std::vector<AddedToken> tokens;
+  tokens.reserve(special_tokens.size());
   for (const std::string& token : special_tokens) tokens.push_back(special_token(token, 0));
   return TokenFinder(std::move(tokens));
 }
