@@ -100,6 +100,7 @@ Tokenizer make_tokenizer(const RunConfig& config, const data::DataOptions& optio
   };
   if (c.kind == "word") {
     WordOptions words;
+    words.split_punctuation = c.split == "punctuation";
     words.lowercase = c.lowercase;
     words.min_count = c.min_count;
     if (c.vocab_size > 0) words.max_vocab = c.vocab_size;

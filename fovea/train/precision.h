@@ -4,9 +4,9 @@
 
 namespace fovea::train {
 
-/// Whether matrix products run in bf16: "fp32", "bf16", or "auto", which is bf16 on machines with a
-/// bf16 matrix unit (AMX) that FOVEA_MAX_ISA allows, and fp32 elsewhere. Throws InputError for
-/// another name.
+/// Whether matrix products run in bf16: "fp32", "bf16", or "auto", which is bf16 where the machine
+/// has bf16 products (avx512_bf16, AMX) and FOVEA_MAX_ISA allows them, fp32 elsewhere. Throws
+/// InputError for another name.
 bool use_bf16(const std::string& precision);
 
 /// Torch's CPU autocast to bf16 for the life of the object, when `on`; its cache of converted

@@ -52,6 +52,8 @@ void visit(Config& c, Visitor&& v) {
     k.vocab_size);
   v(Field{"tokenizer.min_count", "rarer words are unknown, rarer pairs are not merged", 1, kInf},
     k.min_count);
+  v(Field{"tokenizer.split", "where words end", -kInf, kInf, {"punctuation", "whitespace"}},
+    k.split);
   v(Field{"tokenizer.lowercase", "words in lower case"}, k.lowercase);
   v(Field{"tokenizer.stop_words", "words that are dropped", -kInf, kInf, {"none", "english"}},
     k.stop_words);

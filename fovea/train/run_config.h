@@ -28,8 +28,9 @@ struct TokenizerSection {
   std::string kind = "bpe";  ///< byte, word, bpe
   int64_t vocab_size = 0;    ///< 0 = 16384 for bpe, 50000 for word
   int64_t min_count = 2;     ///< rarer words are unknown, rarer pairs are not merged
-  bool lowercase = false;    ///< word only
-  std::string stop_words = "none";  ///< none, english; word only
+  std::string split = "punctuation";  ///< or whitespace: where words end; word only
+  bool lowercase = false;             ///< word only
+  std::string stop_words = "none";    ///< none, english; word only
 };
 
 struct TrainSection {

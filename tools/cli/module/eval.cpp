@@ -11,7 +11,7 @@ namespace fovea::cli {
 
 int eval_command(const io::Json& options) {
   train::ModelFolder folder = train::load_model_folder(options.value("model", ""));
-  const bool bf16 = train::use_bf16(options.value("precision", "auto"));
+  const bool bf16 = train::use_bf16(options.value("precision", "fp32"));
   const train::DataSection data = data_settings(folder, options);
   const train::Examples examples = train::encode_examples(
       options.value("data", ""), train::reader_options(data, folder.tokenizer.kind()),

@@ -18,7 +18,7 @@ class Predictor {
  public:
   Predictor(train::ModelFolder& folder, const io::Json& options)
       : folder_(folder),
-        bf16_(train::use_bf16(options.value("precision", "auto"))),
+        bf16_(train::use_bf16(options.value("precision", "fp32"))),
         batch_tokens_(options.value("batch_tokens", int64_t{16384})),
         batch_examples_(options.value("batch_examples", size_t{256})),
         data_(data_settings(folder, options)),
