@@ -155,6 +155,33 @@ TEST(Attention, KeepsLargeScoresApart) {
   check_on_every_engine(t);
 }
 
+// Two keys with scores 0 and -x, values (1, 0) and (0, 1): o holds the weights, whose ratio is
+// e^-x.
+TEST(Attention, ExponentialIsAccurate) {
+  for (const Isa isa : runnable_isas()) {
+    const ForcedIsa forced(isa);
+    CaseTensors t(AttentionCase::parse("b1_h1_q1000_k2_d8_f32_full_fwd"));
+    t.scale = 1;
+    for (Tensor* tensor : {&t.k, &t.v}) {
+      for (int64_t s = 0; s < 2; ++s) tensor->fill_row(0, 0, s, 0);
+    }
+    t.k.put(0, 0, 1, 0, 1);
+    t.v.put(0, 0, 0, 0, 1);
+    t.v.put(0, 0, 1, 1, 1);
+    for (int64_t s = 0; s < 1000; ++s) {
+      t.q.fill_row(0, 0, s, 0);
+      t.q.put(0, 0, s, 0, -0.02 * static_cast<double>(s));
+    }
+    ASSERT_TRUE(attention_forward(t.problem(), t.outputs()).ok());
+    for (int64_t s = 0; s < 1000; ++s) {
+      const double x = t.q.get(0, 0, s, 0);
+      const double ratio = t.o.get(0, 0, s, 1) / t.o.get(0, 0, s, 0);
+      ASSERT_NEAR(ratio / std::exp(x), 1, (4 + 2 * std::fabs(x)) * eps(DType::kF32))
+          << "x = " << x << " on " << name_of(isa);
+    }
+  }
+}
+
 // A row that sees nothing: o = 0, lse = -inf, no gradient, whatever it holds.
 TEST(Attention, EmptyRowsGiveZero) {
   const AttentionCase c = AttentionCase::parse("b1_h2_q131_k17_d16_f32_causal_bwd");
