@@ -18,6 +18,7 @@ using TextSource = std::function<bool(std::string& text)>;
 
 /// What `Tokenizer::train_words` keeps and drops.
 struct WordOptions {
+  bool split_punctuation = true;        ///< false: words are what stands between white space
   bool lowercase = false;               ///< each character by itself: capital sigma gives U+03C3
   std::vector<std::string> stop_words;  ///< dropped from the text; also "The", "THE" for "the"
   int64_t min_count = 1;                ///< rarer words become [UNK]

@@ -100,9 +100,13 @@ PreTokenizer made_from(const json& config) {
 
 json word_steps(const WordOptions& options) {
   json steps = json::array();
-  steps.push_back({{"type", "Whitespace"}});
-  steps.push_back({{"type", "Punctuation"}, {"behavior", "Isolated"}});
-  steps.push_back(split_step(kHanPattern, "Isolated"));
+  if (options.split_punctuation) {
+    steps.push_back({{"type", "Whitespace"}});
+    steps.push_back({{"type", "Punctuation"}, {"behavior", "Isolated"}});
+    steps.push_back(split_step(kHanPattern, "Isolated"));
+  } else {
+    steps.push_back({{"type", "WhitespaceSplit"}});
+  }
   const json config = {{"type", "Sequence"}, {"pretokenizers", steps}};
   if (options.stop_words.empty()) return config;
 

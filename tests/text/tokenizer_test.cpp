@@ -94,6 +94,15 @@ TEST(TrainWords, StopWordsWithoutLowerCasingHaveTheirSpellings) {
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("über Über ÜBER übers x")), "übers x");
 }
 
+TEST(TrainWords, CanEndWordsAtWhiteSpaceOnly) {
+  WordOptions options;
+  options.split_punctuation = false;
+  const Tokenizer tokenizer = Tokenizer::train_words(texts({"[MAX 2 [MIN 1 ] ]\n[MAX"}), options);
+  // [MAX and ] twice, by bytes; then 1, 2, [MIN.
+  EXPECT_EQ(tokenizer.encode("[MAX [MIN 1 ] ]"), (Ids{1, 5, 3, 2, 2}));
+  EXPECT_EQ(tokenizer.encode("[MAX]"), (Ids{0}));
+}
+
 TEST(TrainWords, VocabularyHasARoof) {
   WordOptions options;
   options.max_vocab = 3;

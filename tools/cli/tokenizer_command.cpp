@@ -90,7 +90,7 @@ struct TrainOptions {
   std::string type = "bpe", out, stop_words, field, errors = "strict";
   std::vector<std::string> inputs, special_tokens;
   int64_t vocab_size = 0, min_count = 0;
-  bool lowercase = false;
+  bool lowercase = false, split_whitespace = false;
 };
 
 std::vector<std::string> read_stop_words(const std::string& source) {
@@ -106,9 +106,11 @@ std::vector<std::string> read_stop_words(const std::string& source) {
 }
 
 Tokenizer train(const TrainOptions& o) {
-  if (o.type != "word" && (o.lowercase || !o.stop_words.empty())) {
-    throw InputError("--lowercase and --stop-words: only --type word has them, found --type " +
-                     o.type);
+  if (o.type != "word" && (o.lowercase || o.split_whitespace || !o.stop_words.empty())) {
+    throw InputError(
+        "--lowercase, --split-whitespace and --stop-words: only --type word has them, found "
+        "--type " +
+        o.type);
   }
   if (o.type == "byte") return Tokenizer::byte_level(o.special_tokens);
   if (o.inputs.empty()) throw InputError("--input: expected the files to learn from, found none");
@@ -127,6 +129,7 @@ Tokenizer train(const TrainOptions& o) {
   };
   if (o.type == "word") {
     WordOptions options;
+    options.split_punctuation = !o.split_whitespace;
     options.lowercase = o.lowercase;
     options.stop_words = read_stop_words(o.stop_words);
     options.special_tokens = o.special_tokens;
@@ -158,6 +161,8 @@ void add_train(CLI::App* tokenizer) {
   command->add_option("--min-count", o->min_count, "Rarer words (bpe: pairs) are left out")
       ->check(CLI::PositiveNumber);
   command->add_flag("--lowercase", o->lowercase, "word: lower-case the text");
+  command->add_flag("--split-whitespace", o->split_whitespace,
+                    "word: a word ends at white space only, not at punctuation");
   command->add_option("--stop-words", o->stop_words,
                       "word: words to drop: a file with one a line, or english");
   command->add_option("--special-tokens", o->special_tokens, "Tokens with the last ids: [PAD] …");
