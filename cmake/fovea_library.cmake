@@ -26,6 +26,9 @@ function(fovea_test NAME)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
   add_executable(${NAME} ${ARG_SRCS})
   target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} GTest::gmock_main)
+  # A library's precompiled header is for -fPIC; programs get -fPIE, with which it is not usable.
+  target_compile_options(${NAME} PRIVATE
+                         $<$<BOOL:$<TARGET_PROPERTY:PRECOMPILE_HEADERS_REUSE_FROM>>:-fPIC>)
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
