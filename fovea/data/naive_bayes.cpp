@@ -47,6 +47,7 @@ NaiveBayes::NaiveBayes(const NaiveBayesOptions& options) : options_(options) {
     throw InputError("baseline: expected ngrams in [1, 8], found " +
                      std::to_string(options.ngrams));
   }
+  if (!(options.smoothing > 0)) throw InputError("baseline: expected a smoothing above 0");
   keys_.resize(1 << 16);
   rows_.resize(keys_.size());
 }
@@ -112,7 +113,7 @@ void NaiveBayes::finish() {
   for (const int64_t n : documents_) all += n;
   for (size_t c = 0; c < labels_.size(); ++c) {
     counts_[c].resize(used_);
-    double total = static_cast<double>(used_);  // one added for each feature
+    double total = options_.smoothing * static_cast<double>(used_);
     for (const uint32_t count : counts_[c]) total += count;
     log_prior_.push_back(std::log(static_cast<double>(documents_[c]) / static_cast<double>(all)));
     log_total_.push_back(std::log(total));
@@ -125,7 +126,7 @@ const std::string& NaiveBayes::predict(std::string_view text) const {
     const size_t slot = slot_of(feature);
     if (keys_[slot] == 0) continue;
     for (size_t c = 0; c < scores.size(); ++c) {
-      scores[c] += std::log(1.0 + counts_[c][rows_[slot]]) - log_total_[c];
+      scores[c] += std::log(options_.smoothing + counts_[c][rows_[slot]]) - log_total_[c];
     }
   }
   const std::string* best = nullptr;

@@ -13,10 +13,13 @@ struct NaiveBayesOptions {
   enum class Features { kWords, kBytes };
   Features features = Features::kWords;
   int ngrams = 2;  ///< longest n-gram: of words, or of bytes (1 to 8)
+  /// Added to every count. With millions of n-grams and unequal classes, as of bytes, 1 drowns the
+  /// small classes (macro-F1 0.68 against 0.85 with 0.1 on `data sources`, 2026-11).
+  double smoothing = 1;
 };
 
 /// The baseline to beat: multinomial naive Bayes over binarised n-grams (each counts once a
-/// document), add-one smoothing. Words are runs of letters, digits, apostrophes and non-ASCII
+/// document). Words are runs of letters, digits, apostrophes and non-ASCII
 /// bytes, ASCII letters lower-cased; n-grams of 1 to `ngrams` are features, those unseen in
 /// training are ignored. Wang and Manning 2012, "Baselines and Bigrams". Cost: linear in the text.
 class NaiveBayes {

@@ -66,8 +66,9 @@ Recall RecallGenerator::next() {
     out.text[at + 1] = values[i];
   }
   const uint32_t asked = random_.below(static_cast<uint32_t>(pairs));
-  out.text[out.text.size() - 2] = '?';
-  out.text.back() = keys[asked];
+  const size_t query = options_.query_last ? out.text.size() - 2 : 0;
+  out.text[query] = '?';
+  out.text[query + 1] = keys[asked];
   out.label = std::string(1, values[asked]);
   return out;
 }

@@ -13,10 +13,11 @@ struct RecallOptions {
   int64_t min_distance = 256;  ///< bytes between any pair and the document's first and last byte
   int pairs = 4;               ///< 1 to 26
   int classes = 4;             ///< 2 to 36
+  bool query_last = false;     ///< the query ends the document instead of beginning it
   uint64_t seed = 0;
 };
 
-/// One document, such as `......c2....a0.....b1....?a`, and its class, here "0".
+/// One document, such as `?a....c2....a0.....b1......`, and its class, here "0".
 struct Recall {
   std::string text;
   std::string label;
@@ -24,9 +25,9 @@ struct Recall {
 
 /// Draws documents whose class can be told only by carrying one value over a distance: pairs of a
 /// key (a letter) and a value (the class: 0-9, then A-Z) between dots, and the query `?key` as the
-/// last two bytes. Every pair lies at least `min_distance` from the query and from the first byte,
-/// so a model that reads its answer off the last token (pooling last) or off the first one needs
-/// that reach; mean pooling mixes all positions and is no test of attention.
+/// first two bytes, or the last two. Every pair lies at least `min_distance` from both ends, so a
+/// model that reads its answer off the first token (pooling first) or the last one needs that reach;
+/// mean pooling mixes all positions and is no test of attention.
 ///
 /// Keys differ within a document; the values of the pairs are as evenly spread over the classes as
 /// can be. With `pairs` a multiple of `classes` every document holds each value equally often: what

@@ -14,6 +14,7 @@
 #include "fovea/data/listops.h"
 #include "fovea/data/naive_bayes.h"
 #include "fovea/data/recall.h"
+#include "fovea/data/sources.h"
 #include "fovea/io/atomic_file.h"
 #include "fovea/io/json.h"
 #include "fovea/text/tokenizer.h"
@@ -112,6 +113,7 @@ void add_baseline(CLI::App& data_command) {
     ReadOptions read;
     std::string train, test, features = "words";
     int ngrams = 0;
+    double smoothing = 0;
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
@@ -122,6 +124,8 @@ void add_baseline(CLI::App& data_command) {
   command->add_option("--features", options->features, "words or bytes (default: words)")
       ->check(CLI::IsMember({"words", "bytes"}));
   command->add_option("--ngrams", options->ngrams, "Longest n-gram (default: 2 words, 4 bytes)");
+  command->add_option("--smoothing", options->smoothing,
+                      "Added to every count (default: 1 for words, 0.1 for bytes)");
   command->add_flag("--json", options->json, "Print one JSON object");
   options->read.add_to(command);
   command->callback([options] {
@@ -130,6 +134,7 @@ void add_baseline(CLI::App& data_command) {
     model.features = bytes ? data::NaiveBayesOptions::Features::kBytes
                            : data::NaiveBayesOptions::Features::kWords;
     model.ngrams = options->ngrams > 0 ? options->ngrams : (bytes ? 4 : 2);
+    model.smoothing = options->smoothing > 0 ? options->smoothing : (bytes ? 0.1 : 1.0);
     run_baseline(options->read, options->train, options->test, model, options->json);
   });
 }
@@ -188,6 +193,8 @@ void add_recall(CLI::App& data_command) {
                       "Bytes from any pair to the query and to the first byte (256)");
   command->add_option("--pairs", recall.pairs, "Pairs in a document, at most 26 (4)");
   command->add_option("--classes", recall.classes, "Values, at most 36 (4)");
+  command->add_flag("--query-last", recall.query_last,
+                    "The query ends the documents instead of beginning them");
   command->add_option("--seed", recall.seed, "Seed (0)");
   command->callback([options] {
     data::RecallGenerator generator(options->recall);
@@ -207,6 +214,53 @@ void add_recall(CLI::App& data_command) {
   });
 }
 
+void print_report(const data::SourcesReport& report) {
+  std::printf("%-12s %15s %15s %15s\n", "class", "train", "valid", "test");
+  for (const auto& [label, row] : report.classes) {
+    std::printf("%-12s", label.c_str());
+    for (size_t s = 0; s < data::kSplits; ++s) {
+      std::printf(" %6lld of %3lld p.", static_cast<long long>(row.files[s]),
+                  static_cast<long long>(row.packages[s]));
+    }
+    std::printf("\n");
+  }
+  for (const auto& [label, why] : report.dropped) {
+    std::printf("%-12s dropped: %s\n", label.c_str(), why.c_str());
+  }
+  std::printf(
+      "%lld files seen; left out: %lld near-duplicates, %lld too short, %lld not UTF-8 text, %lld "
+      "unreadable\n",
+      static_cast<long long>(report.candidates), static_cast<long long>(report.near_duplicates),
+      static_cast<long long>(report.too_short), static_cast<long long>(report.invalid_utf8),
+      static_cast<long long>(report.unreadable));
+}
+
+void add_sources(CLI::App& data_command) {
+  struct Options {
+    data::SourcesOptions sources;
+    std::string out;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = data_command.add_subcommand(
+      "sources", "Collect source files of this machine, labelled by language, split by package");
+  data::SourcesOptions& sources = options->sources;
+  command->add_option("--out", options->out, "Folder for train, valid and test.jsonl")->required();
+  command->add_option("--root", sources.roots,
+                      "Folder to search; may be given several times (default: the system's)");
+  command->add_option("--max-bytes", sources.max_bytes, "Bytes kept of a file (8192)")
+      ->check(CLI::Range(int64_t{256}, int64_t{1} << 30));
+  command->add_option("--min-bytes", sources.min_bytes, "Shorter files are left out (256)");
+  command->add_option("--train-files", sources.split.max_files[0], "Most of a class (1500)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--valid-files", sources.split.max_files[1], "Most of a class (300)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--test-files", sources.split.max_files[2], "Most of a class (300)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--seed", sources.split.seed, "Seed (0)");
+  command->callback(
+      [options] { print_report(data::collect_sources(options->sources, options->out)); });
+}
+
 void add_data(CLI::App& app) {
   CLI::App* command = app.add_subcommand("data", "Look at data sets and make them");
   command->require_subcommand(1);
@@ -214,6 +268,7 @@ void add_data(CLI::App& app) {
   add_baseline(*command);
   add_listops(*command);
   add_recall(*command);
+  add_sources(*command);
 }
 
 const Registration registration("data", add_data);
