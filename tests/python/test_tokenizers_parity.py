@@ -116,6 +116,7 @@ def write_lines(path, texts):
     ["--type", "bpe", "--vocab-size", "2000"],
     ["--type", "bpe", "--vocab-size", "600", "--special-tokens", "[PAD]", "<x>"],
     ["--type", "word"],
+    ["--type", "word", "--split-whitespace"],
     ["--type", "word", "--lowercase", "--min-count", "3", "--vocab-size", "700"],
     ["--type", "word", "--stop-words", "english", "--special-tokens", "[PAD]"],
     ["--type", "word", "--stop-words", "english", "--lowercase"],
