@@ -11,8 +11,7 @@ namespace {
 
 constexpr char kValues[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-// Bytes in which pairs may lie: the first from min_distance on, the last min_distance before the
-// end.
+// Words that may be pairs: the first at min_distance, the last min_distance before the last word.
 int64_t room_of(const RecallOptions& options) { return options.length - 2 * options.min_distance; }
 
 }  // namespace
@@ -23,12 +22,11 @@ RecallGenerator::RecallGenerator(const RecallOptions& options)
   if (options.pairs < 1 || options.pairs > 26 || options.classes < 2 || options.classes > 36) {
     throw InputError("recall: expected pairs in [1, 26] and classes in [2, 36]");
   }
-  if (options.min_distance < 2 || options.length > kLongest ||
-      room_of(options) < 2 * options.pairs) {
+  if (options.min_distance < 2 || options.length > kLongest || room_of(options) < options.pairs) {
     throw InputError(
         "recall: expected min-distance of at least 2 and length of at least 2 * "
-        "min-distance + 2 * pairs = " +
-        std::to_string(2 * options.min_distance + 2 * options.pairs) + ", found " +
+        "min-distance + pairs = " +
+        std::to_string(2 * options.min_distance + options.pairs) + ", found " +
         std::to_string(options.length));
   }
 }
@@ -48,27 +46,23 @@ Recall RecallGenerator::next() {
   values.resize(pairs);
   random_.shuffle(values);
 
-  // Uniform over all ways to lay `pairs` two-byte tiles into the room: distinct cells of the room
-  // without the tiles' second bytes.
-  const auto cells = static_cast<uint32_t>(room_of(options_) - options_.pairs);
-  std::vector<uint32_t> starts;
-  while (starts.size() < pairs) {
-    const uint32_t cell = random_.below(cells);
-    if (std::find(starts.begin(), starts.end(), cell) == starts.end()) starts.push_back(cell);
-  }
-  std::sort(starts.begin(), starts.end());
-
-  Recall out;
-  out.text.assign(static_cast<size_t>(options_.length), '.');
-  for (size_t i = 0; i < pairs; ++i) {
-    const size_t at = static_cast<size_t>(options_.min_distance) + starts[i] + i;
-    out.text[at] = keys[i];
-    out.text[at + 1] = values[i];
+  const auto room = static_cast<uint32_t>(room_of(options_));
+  const auto distance = static_cast<size_t>(options_.min_distance);
+  std::vector<std::string> words(static_cast<size_t>(options_.length), ".");
+  for (size_t i = 0; i < pairs;) {
+    std::string& word = words[distance + random_.below(room)];
+    if (word != ".") continue;
+    word = {keys[i], values[i]};
+    ++i;
   }
   const uint32_t asked = random_.below(static_cast<uint32_t>(pairs));
-  const size_t query = options_.query_last ? out.text.size() - 2 : 0;
-  out.text[query] = '?';
-  out.text[query + 1] = keys[asked];
+  (options_.query_last ? words.back() : words.front()) = {'?', keys[asked]};
+
+  Recall out;
+  for (const std::string& word : words) {
+    if (!out.text.empty()) out.text += ' ';
+    out.text += word;
+  }
   out.label = std::string(1, values[asked]);
   return out;
 }

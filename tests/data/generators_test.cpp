@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
@@ -124,7 +125,7 @@ TEST(ListOps, AgreesWithTheSamples) {
 class RecallAtEnd : public testing::TestWithParam<bool> {};
 
 TEST_P(RecallAtEnd, TheQueryDecidesAndNothingElse) {
-  const size_t query = GetParam() ? 298 : 0;
+  const size_t query = GetParam() ? 299 : 0;
   RecallGenerator generator(
       {.length = 300, .min_distance = 100, .pairs = 8, .classes = 4, .query_last = GetParam()});
   std::map<std::string, int> labels;
@@ -132,33 +133,37 @@ TEST_P(RecallAtEnd, TheQueryDecidesAndNothingElse) {
   constexpr int kCount = 4000;
   for (int n = 0; n < kCount; ++n) {
     const Recall item = generator.next();
-    ASSERT_EQ(item.text.size(), 300u);
-    ASSERT_EQ(item.text[query], '?');
+    std::istringstream in(item.text);
+    const std::vector<std::string> words{std::istream_iterator<std::string>(in), {}};
+    ASSERT_EQ(words.size(), 300u);
+    ASSERT_EQ(words[query].size(), 2u);
+    ASSERT_EQ(words[query][0], '?');
     std::map<char, char> pairs;
     std::map<char, int> values;
-    for (size_t i = 0; i < 300; ++i) {
-      if (item.text[i] == '.' || i == query || i == query + 1) continue;
+    for (size_t i = 0; i < words.size(); ++i) {
+      if (words[i] == "." || i == query) continue;
       ASSERT_GE(i, 100u);
-      ASSERT_LE(i + 1, 299u - 100u);
-      ASSERT_TRUE(pairs.emplace(item.text[i], item.text[i + 1]).second);
-      ++values[item.text[i + 1]];
-      places.insert(i++);
+      ASSERT_LE(i, 299u - 100u);
+      ASSERT_EQ(words[i].size(), 2u);
+      ASSERT_TRUE(pairs.emplace(words[i][0], words[i][1]).second);
+      ++values[words[i][1]];
+      places.insert(i);
     }
     ASSERT_EQ(pairs.size(), 8u);
     ASSERT_EQ(values.size(), 4u);
     for (const auto& [value, count] : values) EXPECT_EQ(count, 2);
-    ASSERT_EQ(item.label, std::string(1, pairs.at(item.text[query + 1])));
+    ASSERT_EQ(item.label, std::string(1, pairs.at(words[query][1])));
     ++labels[item.label];
   }
   for (const auto& [label, count] : labels) EXPECT_NEAR(count, kCount / 4, 5 * 27.4) << label;
-  EXPECT_EQ(places.size(), 99u);  // starts 100 to 198: every place is used
+  EXPECT_EQ(places.size(), 100u);  // 100 to 199: every place is used
 }
 
 INSTANTIATE_TEST_SUITE_P(Recall, RecallAtEnd, testing::Bool());
 
 TEST(Recall, RefusesWhatDoesNotFit) {
-  EXPECT_THROW(RecallGenerator({.length = 207, .min_distance = 100, .pairs = 4}), InputError);
-  RecallGenerator({.length = 208, .min_distance = 100, .pairs = 4}).next();
+  EXPECT_THROW(RecallGenerator({.length = 203, .min_distance = 100, .pairs = 4}), InputError);
+  RecallGenerator({.length = 204, .min_distance = 100, .pairs = 4}).next();
   EXPECT_THROW(RecallGenerator({.pairs = 27}), InputError);
   EXPECT_THROW(RecallGenerator({.classes = 1}), InputError);
 }

@@ -188,9 +188,9 @@ void add_recall(CLI::App& data_command) {
   command->add_option("--train", options->train, "Training documents (20000)");
   command->add_option("--valid", options->valid, "Validation documents (1000)");
   command->add_option("--test", options->test, "Test documents (1000)");
-  command->add_option("--length", recall.length, "Bytes of a document (1024)");
+  command->add_option("--length", recall.length, "Words of a document (1024)");
   command->add_option("--min-distance", recall.min_distance,
-                      "Bytes from any pair to the query and to the first byte (256)");
+                      "Words from any pair to the first word and to the last (256)");
   command->add_option("--pairs", recall.pairs, "Pairs in a document, at most 26 (4)");
   command->add_option("--classes", recall.classes, "Values, at most 36 (4)");
   command->add_flag("--query-last", recall.query_last,
