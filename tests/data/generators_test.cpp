@@ -130,7 +130,6 @@ TEST_P(RecallAtEnd, TheQueryDecidesAndNothingElse) {
       {.length = 300, .min_distance = 100, .pairs = 8, .classes = 4, .query_last = GetParam()});
   std::map<std::string, int> labels;
   std::set<size_t> places;
-  bool equal_neighbours = false;
   constexpr int kCount = 4000;
   for (int n = 0; n < kCount; ++n) {
     const Recall item = generator.next();
