@@ -45,8 +45,9 @@ def main():
     parser.add_argument("--program", default=str(ROOT / "build/release/bin/fovea"))
     parser.add_argument("--out", type=Path, help="model folder; default DATA/models/<name>-<seed>")
     parser.add_argument("--results", type=Path)
-    parser.add_argument("more", nargs="*", help="further flags of fovea train, after --")
-    args = parser.parse_args()
+    parser.epilog = "What follows -- goes to fovea train."
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1:]
     results = args.results or ROOT / f"bench/results/{args.set}.jsonl"
     out = args.out or args.data / "models" / f"{args.name}-{args.seed}"
     test = args.data / f"{args.test}.jsonl"
@@ -54,7 +55,7 @@ def main():
     flags = ["--config", f"examples/{args.set}/config.toml", "--train.seed", str(args.seed)]
     if args.attention:
         flags += ["--attention", args.attention]
-    flags += args.more
+    flags += more
     os.chdir(ROOT)
     program = [args.program, "--threads", str(args.threads)]
     _, peak = run(program + ["train", *flags, "--train", str(args.data / "train.jsonl"), "--valid",

@@ -29,9 +29,10 @@ class TextClassifierImpl : public torch::nn::Module {
 
   /// Returns logits [N, C], float32 (or autocast's type). Documents do not influence one another.
   /// In training, dropout seeds are drawn from torch's default CPU generator, so restoring that
-  /// generator's state repeats a step to the bit, for any number of threads.
-  /// Throws c10::Error for shapes, types, ids outside the vocabulary, empty documents or documents
-  /// longer than max_length.
+  /// generator's state repeats a step to the bit for the same number of threads. (For another
+  /// number, torch's sums for the gradients of norms' weights differ in rounding; all else is
+  /// equal.) Throws c10::Error for shapes, types, ids outside the vocabulary, empty documents or
+  /// documents longer than max_length.
   torch::Tensor forward(const PackedBatch& batch);
 
   /// Keeps only each encoder layer's input for the backward and computes the layer again there:

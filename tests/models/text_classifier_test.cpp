@@ -1,0 +1,166 @@
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <ATen/autocast_mode.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "fovea/core/status.h"
+#include "fovea/models/text_classifier/model.h"
+
+namespace fovea::models {
+namespace {
+
+TextClassifierConfig example() {
+  TextClassifierConfig config;
+  config.vocab_size = 50;
+  config.labels = {"a", "b", "c"};
+  config.layers = 2;
+  config.model_dim = 32;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.ff_dim = 48;
+  config.attention = "window(8)|global(1), full";
+  config.max_length = 200;
+  return config;
+}
+
+PackedBatch batch_of(const std::vector<int64_t>& lengths) {
+  std::vector<int32_t> offsets = {0};
+  for (const int64_t n : lengths) offsets.push_back(offsets.back() + static_cast<int32_t>(n));
+  return {torch::randint(50, {offsets.back()}, torch::kLong), torch::tensor(offsets, torch::kInt)};
+}
+
+TEST(TextClassifierTest, ParametersAreTheSpecs) {
+  for (const char* positions : {"rotary", "learned", "sinusoidal", "none"}) {
+    for (const char* norm : {"pre", "post"}) {
+      for (const char* norm_type : {"layer", "rms"}) {
+        for (const char* activation : {"gelu", "swiglu"}) {
+          for (const char* pooling : {"mean", "attention"}) {
+            auto config = example();
+            config.positions = positions;
+            config.norm = norm;
+            config.norm_type = norm_type;
+            config.activation = activation;
+            config.pooling = pooling;
+            TextClassifier model(config);
+            std::vector<TensorSpec> specs;
+            for (const auto& p : model->named_parameters()) {
+              EXPECT_EQ(p.value().scalar_type(), torch::kFloat);
+              specs.push_back({p.key(), p.value().sizes().vec()});
+            }
+            EXPECT_EQ(specs, config.tensor_specs());
+            EXPECT_TRUE(model->named_buffers().is_empty());
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(TextClassifierTest, SeedDecidesTheWeights) {
+  torch::manual_seed(1);
+  TextClassifier a(example());
+  torch::manual_seed(1);
+  TextClassifier b(example());
+  TextClassifier c(example());
+  EXPECT_TRUE(torch::equal(a->parameters()[0], b->parameters()[0]));
+  EXPECT_FALSE(torch::equal(a->parameters()[0], c->parameters()[0]));
+}
+
+TEST(TextClassifierTest, PackedIsSeparate) {
+  torch::manual_seed(2);
+  for (const char* pooling : {"mean", "max", "first", "last", "attention"}) {
+    auto config = example();
+    config.pooling = pooling;
+    TextClassifier model(config);
+    model->eval();
+    const auto batch = batch_of({70, 1, 130});
+    const auto logits = model(batch);
+    ASSERT_EQ(logits.sizes(), (torch::IntArrayRef{3, 3}));
+    const int32_t* bounds = batch.cu_seqlens.const_data_ptr<int32_t>();
+    for (int64_t n = 0; n < 3; ++n) {
+      const auto tokens = batch.tokens.slice(0, bounds[n], bounds[n + 1]);
+      const auto alone =
+          model(PackedBatch{tokens, torch::tensor({0, bounds[n + 1] - bounds[n]}, torch::kInt)});
+      EXPECT_LT((alone[0] - logits[n]).abs().max().item<double>(), 2e-5) << pooling;
+    }
+  }
+}
+
+TEST(TextClassifierTest, StepRepeatsFromTheGeneratorsState) {
+  auto config = example();
+  config.dropout = config.attention_dropout = config.embedding_dropout = config.token_dropout = 0.2;
+  TextClassifier model(config);
+  const auto batch = batch_of({90, 40});
+  const auto step = [&](int threads, bool checkpointing) {
+    at::set_num_threads(threads);
+    model->set_gradient_checkpointing(checkpointing);
+    torch::manual_seed(5);
+    const auto loss = torch::cross_entropy_loss(model(batch), torch::tensor({0, 2}, torch::kLong));
+    return torch::autograd::grad({loss}, model->parameters());
+  };
+  const int threads = at::get_num_threads();
+  const auto expected = step(2, false);
+  for (const auto& actual : {step(2, false), step(2, true)}) {
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_TRUE(torch::equal(expected[i], actual[i])) << model->named_parameters()[i].key();
+    }
+  }
+  at::set_num_threads(threads);
+}
+
+TEST(TextClassifierTest, LearnsToTellFirstTokens) {
+  // The label is the first token's class; the head reads the last token, so attention must carry
+  // it.
+  torch::manual_seed(3);
+  auto config = example();
+  config.pooling = "last";
+  config.attention = "full";
+  config.dropout = 0;
+  TextClassifier model(config);
+  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(3e-3));
+  double loss_value = 0;
+  for (int i = 0; i < 120; ++i) {
+    const auto batch = batch_of(std::vector<int64_t>(32, 12));
+    const auto labels = batch.tokens.view({32, 12}).select(1, 0) % 3;
+    const auto loss = torch::cross_entropy_loss(model(batch), labels);
+    optimizer.zero_grad();
+    loss.backward();
+    optimizer.step();
+    loss_value = loss.item<double>();
+  }
+  EXPECT_LT(loss_value, 0.3);  // chance is log 3 = 1.1
+}
+
+TEST(TextClassifierTest, RunsUnderAutocast) {
+  TextClassifier model(example());
+  const auto batch = batch_of({30, 20});
+  model->eval();
+  const auto expected = model(batch);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const auto logits = model(batch);
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::clear_cache();
+  EXPECT_EQ(logits.scalar_type(), torch::kBFloat16);
+  EXPECT_LT((logits.to(torch::kFloat) - expected).abs().max().item<double>(),
+            0.05 * expected.abs().max().item<double>());
+  logits.sum().backward();
+  EXPECT_EQ(model->parameters()[0].grad().scalar_type(), torch::kFloat);
+}
+
+TEST(TextClassifierTest, RefusesBadBatches) {
+  TextClassifier model(example());
+  EXPECT_THROW(model(batch_of({201})), c10::Error);
+  EXPECT_THROW(model(batch_of({3, 0})), c10::Error);
+  auto batch = batch_of({5});
+  batch.tokens[2] = 50;
+  EXPECT_THROW(model(batch), c10::Error);
+  auto config = example();
+  config.heads = 5;
+  EXPECT_THROW(TextClassifier{config}, InputError);
+}
+
+}  // namespace
+}  // namespace fovea::models
