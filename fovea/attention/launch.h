@@ -56,7 +56,7 @@ inline void* row(const TensorView& view, int64_t b, int64_t h, int64_t t) {
 }
 
 inline double score_scale(const AttentionProblem& p) {
-  return p.score_mod.scale != 0 ? double{p.score_mod.scale}
+  return p.score_mod.scale != 0 ? p.score_mod.scale
                                 : 1.0 / std::sqrt(static_cast<double>(p.q.shape[3]));
 }
 
@@ -66,7 +66,7 @@ inline kernels::DropoutKey dropout_of(const AttentionProblem& p, int64_t b, int6
   key.batch = static_cast<uint32_t>(b);
   key.head = static_cast<uint32_t>(h);
   key.threshold = dropout_threshold(p.dropout_p);
-  key.keep_scale = 1.0 / (1.0 - double{p.dropout_p});
+  key.keep_scale = 1.0 / (1.0 - p.dropout_p);
   return key;
 }
 

@@ -33,10 +33,10 @@ class Prepared {
     problem_.v = view_of(v_, "v");
     const double scale = call.scale.value_or(0);
     TORCH_CHECK(!call.scale || scale != 0, name, ": expected a scale other than 0");
-    problem_.score_mod.scale = static_cast<float>(scale);
+    problem_.score_mod.scale = scale;
     TORCH_CHECK(call.dropout_p >= 0 && call.dropout_p < 1, name,
                 ": expected dropout_p in [0, 1), got ", call.dropout_p);
-    problem_.dropout_p = static_cast<float>(call.dropout_p);
+    problem_.dropout_p = call.dropout_p;
     problem_.dropout_seed = static_cast<uint64_t>(call.dropout_seed.guard_int(__FILE__, __LINE__));
     if (q_.size(2) != 0 && k_.size(2) != 0) build_plans(call, cu_q != nullptr);
   }

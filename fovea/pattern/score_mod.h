@@ -21,9 +21,9 @@ constexpr double kCosineEps = 1e-12;
 ///
 /// Per-distance bias tables (T5 buckets included) are `bias` views built by the caller for now.
 struct ScoreMod {
-  float scale = 0;                      ///< 0 means 1/sqrt(head_dim)
+  double scale = 0;                     ///< 0 means 1/sqrt(head_dim)
   bool cosine = false;                  ///< scale then is the temperature's inverse
-  float softcap = 0;                    ///< 0: off
+  double softcap = 0;                   ///< 0: off
   TensorView bias;                      ///< [B|1, H|1, Sq|1, Sk|1]; extents of 1 broadcast
   const float* alibi_slopes = nullptr;  ///< [H]
   const float* sinks = nullptr;         ///< [H]

@@ -127,7 +127,7 @@ struct CaseTensors {
     p.v = v.view();
     p.plans = &plans;
     p.score_mod.scale = scale;
-    p.dropout_p = static_cast<float>(c.dropout_percent) / 100;
+    p.dropout_p = c.dropout_percent / 100.0;
     p.dropout_seed = 0x123456789ABCDEF0u;
     return p;
   }
@@ -153,7 +153,7 @@ struct CaseTensors {
     p.alignment = c.alignment;
     p.inputs = inputs.view();
     p.score_mod.scale = scale;
-    p.dropout_p = static_cast<float>(c.dropout_percent) / 100;
+    p.dropout_p = c.dropout_percent / 100.0;
     p.dropout_seed = problem().dropout_seed;
     return p;
   }

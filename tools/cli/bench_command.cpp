@@ -143,7 +143,7 @@ Json bench_attention(const AttentionCase& c, const BenchOptions& options, double
   problem.q = q.view();
   problem.k = k.view();
   problem.v = v.view();
-  problem.dropout_p = static_cast<float>(c.dropout_percent) / 100;
+  problem.dropout_p = c.dropout_percent / 100.0;
   problem.dropout_seed = 1;
   const AttentionOutputs outputs = {o.view(), lse.view()};
   const auto forward = [&] {
