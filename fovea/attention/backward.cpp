@@ -126,8 +126,8 @@ class Backward {
     const int64_t b = head / n_.heads, h = head % n_.heads;
     const int rows = n_.rows_of(t), ld = padded(n_.value_dim);
     Scratch<T> scratch(static_cast<size_t>(2 * kTile * std::max(ld, padded(n_.head_dim))));
-    T* o = scratch.take(static_cast<size_t>(kTile * ld));
-    T* d_o = scratch.take(static_cast<size_t>(kTile * ld));
+    T* o = scratch.take(static_cast<size_t>(kTile) * ld);
+    T* d_o = scratch.take(static_cast<size_t>(kTile) * ld);
     T* lse2 = lse2_.data() + index * kTile;
     T* delta = delta_.data() + index * kTile;
     kernels_.load_rows(row(out_.o, b, h, t), out_.o.dtype, out_.o.strides[2], rows, kTile,
