@@ -55,7 +55,7 @@ def training():
                 body.append([row["set"], "naive Bayes", "", f"{100 * row['accuracy']:.1f}",
                              f"{100 * row['macro_f1']:.1f}", "", "", ""])
             elif "variant" in row:
-                body.append([row["set"], f"`{row['attention']}`", row["seed"],
+                body.append([row["set"], "`" + row["attention"].replace("|", "\\|") + "`", row["seed"],
                              f"{100 * row['accuracy']:.1f}", f"{100 * row['macro_f1']:.1f}",
                              f"{row['minutes']:.1f}", f"{row['tokens_per_second']:,}",
                              f"{row['peak_mib']:,}"])
