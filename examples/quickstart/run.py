@@ -79,7 +79,7 @@ def main():
     train_file, valid_file, test_file = (OUT / f"data/{name}.jsonl" for name in ("train", "valid", "test"))
 
     say("3/4 collecting source files of this machine, no package in two splits, and training on them")
-    print(fovea("data", "sources", "--out", OUT / "data")[0])
+    print(fovea("data", "sources", "--valid-files", 80, "--out", OUT / "data")[0])
     baseline = json.loads(
         fovea("data", "baseline", "--features", "bytes", "--train", train_file, "--test", test_file, "--json")[0]
     )
