@@ -62,15 +62,15 @@ def train(model, *options):
 
 
 def inference(model, data):
-    """Returns tokens per second and peak memory of reading `data`; loading the model is not counted."""
+    """Returns kB per second and peak memory of reading `data`; loading the model is not counted."""
     one = head_of(data, OUT / "one.jsonl", 1)
     _, start, _ = fovea("eval", "--model", model, "--data", one, "--json")
     _, seconds, megabytes = fovea("eval", "--model", model, "--data", data, "--json")
-    tokens = [
+    sizes = [
         min(len(json.loads(line)["text"].encode()), 8192)
         for line in data.read_text(encoding="utf-8").splitlines()
     ]
-    return sum(tokens[1:]) / (seconds - start), megabytes
+    return sum(sizes[1:]) / 1000 / (seconds - start), megabytes
 
 
 def main():
@@ -84,15 +84,15 @@ def main():
         fovea("data", "baseline", "--features", "bytes", "--train", train_file, "--test", test_file, "--json")[0]
     )
     window = OUT / "model"
-    window_train = train(window, "--train", train_file, "--valid", valid_file)
+    train(window, "--train", train_file, "--valid", valid_file)
     scores = json.loads(fovea("eval", "--model", window, "--data", test_file, "--json")[0])
 
     say("4/4 the same model with full attention, for the cost: a short training, and reading the same files")
     few = head_of(valid_file, OUT / "few.jsonl", 8)
-    full_train = train(
-        OUT / "full", "--train", train_file, "--valid", few, "--attention", "full",
-        "--train.max_steps", 6, "--train.log_every", 1,
-    )
+    short = ["--train", train_file, "--valid", few, "--tokenizer.file", window / "tokenizer.json",
+             "--train.max_steps", 6, "--train.log_every", 1]
+    window_train = train(OUT / "short", *short)
+    full_train = train(OUT / "short", *short, "--attention", "full")
     full = OUT / "model-full"
     shutil.rmtree(full, ignore_errors=True)
     shutil.copytree(window, full, ignore=shutil.ignore_patterns("checkpoint*"))
@@ -115,10 +115,10 @@ def main():
     print(f"    {'':<12} {'training':>16} {'memory':>10} {'reading':>16} {'memory':>10}")
     for name, training, reading in [(pattern, window_train, window_eval), ("full", full_train, full_eval)]:
         print(
-            f"    {name:<12} {training[0]:>12,.0f} t/s {training[1]:>7,.0f} MB"
-            f" {reading[0]:>12,.0f} t/s {reading[1]:>7,.0f} MB"
+            f"    {name:<12} {training[0]:>7,.0f} tokens/s {training[1]:>7,.0f} MB"
+            f" {reading[0]:>11,.0f} kB/s {reading[1]:>7,.0f} MB"
         )
-    print("\n    t/s: bytes a second. Full attention reads with the same weights; its cost grows with the square of the length.")
+    print("\n    Full attention reads with the same weights; its cost grows with the square of the length.")
     print("\nFiles of this repository (fovea predict):\n")
     for line in predictions.splitlines():
         row = json.loads(line)
