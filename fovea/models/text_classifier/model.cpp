@@ -1,6 +1,7 @@
 #include "fovea/models/text_classifier/model.h"
 
 #include "fovea/nn/linear.h"
+#include "fovea/nn/random.h"
 
 namespace fovea::models {
 namespace {
@@ -45,6 +46,9 @@ TextClassifierImpl::TextClassifierImpl(TextClassifierConfig config) : config_(st
   classifier_ = register_module(
       "classifier",
       nn::make_linear(config_.model_dim, static_cast<int64_t>(config_.labels.size())));
+  // Features leave the last norm with size 1; a Xavier weight would make logits as large and the
+  // first loss far worse than that of a guess.
+  nn::init_truncated_normal_(classifier_->weight, 0.02);
 }
 
 torch::Tensor TextClassifierImpl::forward(const PackedBatch& batch) {
