@@ -46,6 +46,23 @@ def attention():
             *table(["case", "fovea", "of the f32 FMA peak", "SDPA", "FlexAttention", "against SDPA"], body), ""]
 
 
+def models():
+    """bench/model.py: the machine's line, then a line for each contestant."""
+    rows = rows_of("model.jsonl")
+    if not rows:
+        return []
+    machine, pairs = rows[0], {}
+    for row in rows[1:]:
+        key = (row["model"], row["step"], row["length"], row["precision"])
+        pairs.setdefault(key, {})[row["contestant"]] = row
+    body = [[*key, *(f"{pair[name]['tokens_per_second']:,}" for name in ("fovea", "transformers")),
+             f"{pair['fovea']['ratio']}x"] for key, pair in pairs.items()]
+    return [f"**Whole models**, tokens/s beside Hugging Face Transformers {machine['transformers']} on PyTorch "
+            f"{machine['torch']} in one run ({machine['machine']}, {machine['threads']} thread(s), {machine['isa']}; "
+            f"`bench/model.py`, {machine['date']}):", "",
+            *table(["model", "step", "tokens", "precision", "fovea", "Transformers", "ratio"], body), ""]
+
+
 def training():
     """bench/train_example.py: a line for each run, and the naive Bayes baseline."""
     body = []
@@ -72,7 +89,7 @@ def main():
     readme = ROOT / "README.md"
     text = readme.read_text()
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    made = text[:begin] + "\n" + "\n".join(attention() + training()) + text[end:]
+    made = text[:begin] + "\n" + "\n".join(attention() + models() + training()) + text[end:]
     if "--check" in sys.argv[1:]:
         if made != text:
             sys.exit("README.md: the tables are not those of bench/results; run scripts/update_tables.py")

@@ -58,6 +58,16 @@ awk 'BEGIN { for (i = 0; i < 100; ++i) printf "amber "; print "" }' |
   fail "truncated tokens of a text of 100 words under a limit of 64"
 
 "$fovea" info --model model > info.txt || fail "info"
+
+for step in inference train; do
+  "$fovea" bench model --step $step --length 64 --documents 2 --repeat 1 --seconds 0 --json \
+    --model.layers 1 --model.model_dim 32 --model.heads 2 > bench.json 2> err.txt ||
+    { cat err.txt; fail "bench model --step $step"; }
+  grep -q '"step":"'$step'".*"tokens_per_second":[1-9]' bench.json || fail "bench model's fields"
+done
+"$fovea" bench model --step dance 2> err.txt && fail "bench model takes any step"
+"$fovea" bench model --model.heads 3 2> err.txt && fail "bench model takes 3 heads of 256 features"
+grep -q heads err.txt || fail "bench model does not name the field"
 grep -q "attention of layer 0" info.txt || fail "info has no attention by layer"
 "$fovea" doctor > doctor.txt 2> err.txt || fail "doctor"
 grep -q isa_in_use doctor.txt || fail "doctor has no isa_in_use"

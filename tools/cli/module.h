@@ -9,7 +9,7 @@
 
 extern "C" {
 
-/// Runs `command` ("train", "eval", "predict", "doctor") with its options as JSON text and returns
+/// Runs `command` ("train", "eval", …: module/entry.cpp) with its options as JSON text and returns
 /// the process's exit code. An error's text goes to `report`; no exception crosses.
 using FoveaCommand = int (*)(const char* command, const char* options,
                              void (*report)(void* context, const char* text), void* context);

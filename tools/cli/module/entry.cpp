@@ -19,7 +19,8 @@ namespace {
 
 using Command = int (*)(const io::Json&);
 
-const std::map<std::string, Command> kCommands = {{"train", train_command},
+const std::map<std::string, Command> kCommands = {{"bench_model", bench_model_command},
+                                                  {"train", train_command},
                                                   {"eval", eval_command},
                                                   {"predict", predict_command},
                                                   {"doctor", doctor_command}};

@@ -9,6 +9,7 @@ namespace fovea::cli {
 
 // Each runs one command with its options as tools/cli/*_command.cpp sends them, writes results to
 // stdout, throws Error, and returns the exit code.
+int bench_model_command(const io::Json& options);
 int train_command(const io::Json& options);
 int eval_command(const io::Json& options);
 int predict_command(const io::Json& options);

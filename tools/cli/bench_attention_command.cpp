@@ -1,17 +1,15 @@
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "tools/cli/bench_group.h"
 #include "tools/cli/commands.h"
-#include <nlohmann/json.hpp>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "fovea/attention/attention.h"
 #include "fovea/attention/attention_case.h"
@@ -23,13 +21,12 @@
 namespace fovea::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using io::Json;
 
 struct BenchOptions {
   std::vector<std::string> cases;
   std::vector<std::string> files;
-  int repeats = 10;
-  double seconds = 0.5;
+  TimingOptions timing;
   bool json = false;
 };
 
@@ -43,19 +40,6 @@ void read_cases(const std::string& path, std::vector<std::string>* cases) {
     for (std::string word; words >> word;) cases->push_back(word);
   }
 }
-
-/// Largest resident set since reset_peak_bytes(), or since the start where it cannot be reset.
-int64_t peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::atoll(line.c_str() + 6) * 1024;
-  }
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
-}
-
-void reset_peak_bytes() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 /// Normally distributed values in the case's storage type.
 class Operand {
@@ -98,36 +82,6 @@ double measure_peak(const kernels::Engine& engine) {
   return std::accumulate(best.begin(), best.end(), 0.0);
 }
 
-struct Timing {
-  double first_ms, min_ms, median_ms, spread;  ///< spread: (75th - 25th percentile) / median
-};
-
-template <typename Call>
-Timing time_call(const Call& call, const BenchOptions& options) {
-  const auto once = [&] {
-    const auto start = std::chrono::steady_clock::now();
-    call();
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-        .count();
-  };
-  Timing timing;
-  timing.first_ms = once();
-  once();
-  std::vector<double> ms;
-  double total = 0;
-  while (static_cast<int>(ms.size()) < options.repeats ||
-         (total < options.seconds * 1e3 && ms.size() < 100000)) {
-    ms.push_back(once());
-    total += ms.back();
-  }
-  std::sort(ms.begin(), ms.end());
-  const size_t n = ms.size();
-  timing.min_ms = ms[0];
-  timing.median_ms = ms[n / 2];
-  timing.spread = (ms[3 * n / 4] - ms[n / 4]) / timing.median_ms;
-  return timing;
-}
-
 Json bench_attention(const AttentionCase& c, const BenchOptions& options, double peak_gflops,
                      const kernels::Engine& engine) {
   reset_peak_bytes();
@@ -166,10 +120,10 @@ Json bench_attention(const AttentionCase& c, const BenchOptions& options, double
           problem.plans = &plans;
           throw_if_error(attention_backward(problem, outputs, gradients));
         },
-        options);
+        options.timing);
     flop = 10;
   } else {
-    timing = time_call(forward, options);
+    timing = time_call(forward, options.timing);
   }
   const double dim =
       c.backward ? 0.6 * static_cast<double>(c.head_dim) + 0.4 * static_cast<double>(c.value_dim)
@@ -182,10 +136,7 @@ Json bench_attention(const AttentionCase& c, const BenchOptions& options, double
   row["engine"] = engine.name;
   row["isa"] = name_of(engine.isa);
   row["threads"] = num_threads();
-  row["ms_min"] = timing.min_ms;
-  row["ms_median"] = timing.median_ms;
-  row["ms_first"] = timing.first_ms;
-  row["spread"] = timing.spread;
+  timing.add_to(row);
   row["gflops"] = gflop / timing.median_ms * 1e3;
   row["gflops_best"] = gflop / timing.min_ms * 1e3;
   row["peak_gflops"] = peak_gflops;
@@ -241,26 +192,20 @@ void run_bench(const BenchOptions& options) {
   }
 }
 
-void add_bench(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure speed");
-  bench->require_subcommand(1);
-  CLI::App* attention = bench->add_subcommand(
-      "attention",
+void add_bench_attention(CLI::App& app) {
+  auto o = std::make_shared<BenchOptions>();
+  CLI::App* command = add_bench_command(
+      app, "attention",
       "Time attention on cases such as b1_h12_q2048_k2048_d64_f32_window256_bwd, with the peak of "
-      "the instruction set measured beside each");
-  static BenchOptions options;
-  attention->add_option("--case", options.cases, "Case id; repeatable")->take_all();
-  attention->add_option("--file", options.files, "File of case ids, one a line (bench/cases)")
-      ->take_all();
-  attention->add_option("--repeat", options.repeats, "Least number of timed calls")
-      ->check(CLI::Range(1, 1000000));
-  attention->add_option("--seconds", options.seconds, "Least time to spend on a case")
-      ->check(CLI::Range(0.0, 3600.0));
-  attention->add_flag("--json", options.json, "One JSON object a case");
-  attention->callback([] { run_bench(options); });
+      "the instruction set measured beside each",
+      o->timing);
+  command->add_option("--case", o->cases, "Case id; repeatable")->take_all();
+  command->add_option("--file", o->files, "File of case ids, one a line (bench/cases)")->take_all();
+  command->add_flag("--json", o->json, "One JSON object a case");
+  command->callback([o] { run_bench(*o); });
 }
 
-const Registration registration("bench", add_bench);
+const Registration registration("bench attention", add_bench_attention);
 
 }  // namespace
 }  // namespace fovea::cli
