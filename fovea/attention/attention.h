@@ -17,7 +17,8 @@ namespace fovea {
 /// Shapes: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk, Dv]; Hq is a multiple of Hkv and
 /// query head h reads key head h / (Hq / Hkv). Any strides with a contiguous last dimension; packed
 /// tensors [T, H, D] are passed as [1, H, T, D] with a pattern within `segments`.
-/// D and Dv: multiples of 8 up to 256, may differ. One dtype for q, k, v: f32, bf16 or f64.
+/// D and Dv: multiples of 8 up to 256, may differ. One dtype for q, k, v: f32, bf16 or f64. A dense
+/// bias has the type of lse, or bf16 beside bf16 operands; a distance bias the type of lse.
 struct AttentionProblem {
   TensorView q, k, v;
   const PlanSet* plans = nullptr;  ///< of the same B, Hq, Sq, Sk
@@ -34,10 +35,14 @@ struct AttentionOutputs {
 };
 
 /// What the backward needs beside the problem and the forward's results, and where it writes.
-/// d_o: as o. d_lse: as lse, or empty. d_q, d_k, d_v: as q, k, v; overwritten, every element.
+/// d_o: as o. d_lse: as lse, or empty. d_q, d_k, d_v: as q, k, v; overwritten, every element. Those
+/// of score modifications where wanted, else empty or null, in the type of lse: d_bias and
+/// d_distance_bias in the shape of theirs, d_sinks [H].
 struct AttentionGradients {
   TensorView d_o, d_lse;
   TensorView d_q, d_k, d_v;
+  TensorView d_bias = {}, d_distance_bias = {};
+  double* d_sinks = nullptr;
 };
 
 /// Every unmet condition of a call, each as "attention: expected …, got …" with shapes.
@@ -52,7 +57,8 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
 /// transposed (a vector lane is a query), and the mask is a plan.
 Status attention_forward(const AttentionProblem& problem, const AttentionOutputs& outputs);
 
-/// Computes d_q, d_k, d_v from the forward's o and lse. Same conditions, numerics and threads.
+/// Computes the gradients from the forward's o and lse. Same conditions, numerics and threads. A
+/// d_bias that several heads or batch elements share is summed by one task for all of them.
 /// Source: Dao et al. 2022, Alg. 4, without atomics: sums run in an order fixed by problem and
 /// plan.
 Status attention_backward(const AttentionProblem& problem, const AttentionOutputs& outputs,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 
 #include "fovea/core/philox.h"
 #include "fovea/core/status.h"
@@ -105,6 +106,46 @@ std::vector<int32_t> cumulative(int64_t len, int documents) {
   return bounds;
 }
 
+/// "biashq": letters among b, h, q, each at most once and in this order.
+bool parse_bias(std::string_view letters, AttentionCase* c) {
+  const auto take = [&](char letter) {
+    const bool here = letters.starts_with(letter);
+    letters.remove_prefix(here);
+    return here;
+  };
+  c->bias = true;
+  c->bias_batch = take('b');
+  c->bias_heads = take('h');
+  c->bias_queries = take('q');
+  return letters.empty();
+}
+
+/// One of the options after fwd or bwd.
+bool parse_option(std::string_view option, AttentionCase* c) {
+  int64_t n = 0;
+  const auto numbered = [&](std::string_view name) {
+    return option.starts_with(name) && number(option.substr(name.size()), &n);
+  };
+  if (option == "topleft") {
+    c->alignment = Alignment::kTopLeft;
+  } else if (option == "bshd") {
+    c->bshd = true;
+  } else if (option == "alibi") {
+    c->alibi = true;
+  } else if (option == "sinks") {
+    c->sinks = true;
+  } else if (numbered("drop") && n < 100) {
+    c->dropout_percent = static_cast<int>(n);
+  } else if (numbered("softcap") && n > 0) {
+    c->softcap = static_cast<int>(n);
+  } else if (numbered("dist")) {
+    c->distance = n;
+  } else {
+    return option.starts_with("bias") && parse_bias(option.substr(4), c);
+  }
+  return true;
+}
+
 }  // namespace
 
 AttentionCase AttentionCase::parse(std::string_view id) {
@@ -147,17 +188,10 @@ AttentionCase AttentionCase::parse(std::string_view id) {
   c.pattern = pattern_to_text(id, form);
   c.backward = fields[i] == "bwd";
   for (++i; i < fields.size(); ++i) {
-    int64_t percent = 0;
-    if (fields[i] == "topleft") {
-      c.alignment = Alignment::kTopLeft;
-    } else if (fields[i] == "bshd") {
-      c.bshd = true;
-    } else if (fields[i].starts_with("drop") && number(fields[i].substr(4), &percent) &&
-               percent < 100) {
-      c.dropout_percent = static_cast<int>(percent);
-    } else {
-      fail(id, "an option dropN (N < 100), topleft or bshd", fields[i]);
-    }
+    if (parse_option(fields[i], &c)) continue;
+    fail(id,
+         "an option dropN (N < 100), topleft, bshd, softcapN, alibi, sinks, distN or bias[b][h][q]",
+         fields[i]);
   }
   return c;
 }
@@ -171,7 +205,55 @@ std::string AttentionCase::to_string() const {
   if (dropout_percent > 0) id += "_drop" + std::to_string(dropout_percent);
   if (alignment == Alignment::kTopLeft) id += "_topleft";
   if (bshd) id += "_bshd";
+  if (softcap > 0) id += "_softcap" + std::to_string(softcap);
+  if (alibi) id += "_alibi";
+  if (sinks) id += "_sinks";
+  if (distance >= 0) id += "_dist" + std::to_string(distance);
+  if (bias) {
+    id += "_bias";
+    if (bias_batch) id += 'b';
+    if (bias_heads) id += 'h';
+    if (bias_queries) id += 'q';
+  }
   return id;
+}
+
+CaseScoreMod::CaseScoreMod(const AttentionCase& c, DType type) {
+  mod_.softcap = c.softcap;
+  for (int64_t h = 0; h < c.heads; ++h) {
+    if (c.alibi) slopes_.push_back(std::ldexp(1.0, -1 - static_cast<int>(h % 8)));
+    if (c.sinks)
+      sinks_.push_back(static_cast<double>(draw(static_cast<uint32_t>(h), 5, 33)) / 4 - 4);
+  }
+  if (c.alibi) mod_.alibi_slopes = slopes_.data();
+  if (c.sinks) mod_.sinks = sinks_.data();
+  if (c.bias) {
+    mod_.bias = bias_view(c.bias_batch ? c.batch : 1, c.bias_heads ? c.heads : 1,
+                          c.bias_queries ? c.q_len : 1, c.kv_len, 6, type, &bias_);
+  }
+  if (c.distance >= 0) {
+    mod_.distance_bias = bias_view(1, c.heads, 1, 2 * c.distance + 1, 7,
+                                   type == DType::kF64 ? type : DType::kF32, &distance_bias_);
+  }
+}
+
+TensorView CaseScoreMod::bias_view(int64_t b, int64_t h, int64_t rows, int64_t last,
+                                   uint32_t stream, DType type, std::vector<char>* bytes) {
+  const int64_t count = b * h * rows * last;
+  bytes->resize(static_cast<size_t>(count * size_of(type)));
+  for (int64_t i = 0; i < count; ++i) {
+    // Multiples of 1/16 in [-2, 2): exact in every type.
+    const double x = static_cast<double>(draw(static_cast<uint32_t>(i), stream, 64)) / 16 - 2;
+    char* at = bytes->data() + i * size_of(type);
+    if (type == DType::kF64) {
+      *reinterpret_cast<double*>(at) = x;
+    } else if (type == DType::kF32) {
+      *reinterpret_cast<float*>(at) = static_cast<float>(x);
+    } else {
+      *reinterpret_cast<BFloat16*>(at) = BFloat16(static_cast<float>(x));
+    }
+  }
+  return contiguous_view(bytes->data(), type, b, h, rows, last);
 }
 
 CaseInputs::CaseInputs(const AttentionCase& c) {

@@ -8,16 +8,19 @@
 #include "fovea/core/tensor_view.h"
 #include "fovea/pattern/block_plan.h"
 #include "fovea/pattern/pattern.h"
+#include "fovea/pattern/score_mod.h"
 
 namespace fovea {
 
 /// One attention problem under a printable name that tests, benches and bug reports share:
 ///
-///     b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd[_drop10][_topleft][_bshd]
+///     b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd[_drop10][_topleft][_bshd][_biashq]…
 ///
 /// batch, heads, kv heads (default: heads), query and key length, head dim, value dim (default: d),
 /// storage type (f32, bf16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
-/// alignment, tensors laid out [B, S, H, D].
+/// alignment, tensors laid out [B, S, H, D]. Score modifications (pattern/score_mod.h): softcapN;
+/// alibi; sinks; distN, a distance bias with m = N; bias and the letters of the extents that are
+/// not 1: biasbhq is [B, H, Sq, Sk], bias is [1, 1, 1, Sk]. A backward gives their gradients too.
 ///
 /// The pattern is the grammar of pattern.h with characters that need no quoting: arguments follow
 /// their name, `-` between them; `+` is union, `.` is intersection (binds first); causalN is
@@ -32,10 +35,32 @@ struct AttentionCase {
   int dropout_percent = 0;
   Alignment alignment = Alignment::kBottomRight;
   bool bshd = false;
+  int softcap = 0;  ///< 0: off
+  bool alibi = false, sinks = false;
+  int64_t distance = -1;  ///< largest distance of a distance bias; -1: off
+  bool bias = false, bias_batch = false, bias_heads = false, bias_queries = false;
+
+  bool modifies_scores() const { return softcap > 0 || alibi || sinks || distance >= 0 || bias; }
 
   /// Throws InputError that quotes the id and says what was expected where.
   static AttentionCase parse(std::string_view id);
   std::string to_string() const;
+};
+
+/// The score modifications of a case, the same numbers in every type and on every machine. Keep it
+/// alive while its mod() is used.
+class CaseScoreMod {
+ public:
+  /// `type`: of the biases, f32, f64 or bf16 (of the dense one).
+  CaseScoreMod(const AttentionCase& c, DType type);
+  const ScoreMod& mod() const { return mod_; }
+
+ private:
+  TensorView bias_view(int64_t b, int64_t h, int64_t rows, int64_t last, uint32_t stream,
+                       DType type, std::vector<char>* bytes);
+  std::vector<char> bias_, distance_bias_;
+  std::vector<double> slopes_, sinks_;
+  ScoreMod mod_;
 };
 
 /// Per-batch facts that a case's pattern needs, the same on every machine: segments and key

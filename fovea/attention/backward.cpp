@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fovea/attention/launch.h"
+#include "fovea/attention/score_mod_gradients.h"
 #include "fovea/attention/scratch.h"
 
 namespace fovea {
@@ -16,12 +17,14 @@ using kernels::BackwardTile;
 using kernels::KeyLanes;
 using kernels::KeyTile;
 using kernels::kLaneStride;
+using kernels::ScoreModTile;
 
 // Five products, one task for each group of key tiles of one (batch element, key head). A task
 // walks the query tiles that see its keys; dK and dV stay with it, and what it adds to a query
 // tile's dQ goes into one shared f32 sum. Groups add to a query tile in ascending order: each
 // waits for its turn, so the sum's order is a function of the plan alone. A task only waits for
-// tasks that were handed out before it, so it never waits for work that nobody has taken.
+// tasks that were handed out before it, so it never waits for work that nobody has taken. Where the
+// gradient of a bias is wanted that batch elements or heads share, one task has all of them.
 
 /// Most key tiles of a group. A larger group packs each query tile fewer times.
 constexpr int kMaxGroup = 4;
@@ -30,10 +33,10 @@ constexpr int kMaxGroup = 4;
 int padded(int dim) { return (dim + 15) / 16 * 16; }
 
 /// Key tiles of a group: as many as leave some tasks for many threads and fit the cache, by the
-/// sizes alone.
-int group_size(const Sizes& n) {
+/// sizes alone. `units`: tasks of a group.
+int group_size(const Sizes& n, int64_t units) {
   constexpr int64_t kTasks = 32, kMaxWidth = 256;
-  const int64_t by_tasks = n.batch * n.kv_heads * n.k_tiles / kTasks;
+  const int64_t by_tasks = units * n.k_tiles / kTasks;
   const int64_t by_cache = kMaxWidth / std::max(n.head_dim, n.value_dim);
   return static_cast<int>(std::clamp<int64_t>(std::min(by_tasks, by_cache), 1, kMaxGroup));
 }
@@ -90,7 +93,11 @@ class Backward {
         grad_(gradients),
         kernels_(kernels),
         n_(problem),
-        group_(group_size(n_)),
+        mods_(problem),
+        mod_gradients_(problem, gradients),
+        unit_batch_(mod_gradients_.shares_batch() ? n_.batch : 1),
+        unit_heads_(mod_gradients_.shares_heads() ? n_.kv_heads : 1),
+        group_(group_size(n_, units())),
         groups_((n_.k_tiles + group_ - 1) / group_),
         scale_(score_scale(problem)),
         lse2_(static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles * kTile)),
@@ -112,11 +119,12 @@ class Backward {
     const double flop = live_tiles * kTile * kTile * (6.0 * n_.head_dim + 4.0 * n_.value_dim);
     run_tasks(n_.batch * n_.heads * n_.q_tiles, flop, [&](int64_t i) { prepare(i); });
     // Neighbouring tasks are of different heads, so that they rarely wait for each other.
-    const int64_t kv_heads = n_.batch * n_.kv_heads;
-    run_tasks(groups_ * kv_heads, flop, [&](int64_t i) { run_group(i / kv_heads, i % kv_heads); });
+    run_tasks(groups_ * units(), flop, [&](int64_t i) { run_unit(i / units(), i % units()); });
+    mod_gradients_.finish();
   }
 
  private:
+  int64_t units() const { return n_.batch / unit_batch_ * (n_.kv_heads / unit_heads_); }
   size_t d_q_size() const { return static_cast<size_t>(n_.head_dim) * kLaneStride; }
   const Turns& turns(int64_t b, int64_t h) const { return turns_.at(&p_.plans->plan(b, h)); }
 
@@ -145,6 +153,7 @@ class Backward {
         delta[r] -= *grad_.d_lse.template row<T>(b, h, t * kTile + r);
       }
     }
+    mod_gradients_.add_sink(index, h, lse2, delta);
     added_[static_cast<size_t>(index)].store(0, std::memory_order_relaxed);
     if (turns(b, h).adders[static_cast<size_t>(t)] == 0) {
       std::fill_n(o, kTile * padded(n_.head_dim), T{0});
@@ -169,8 +178,8 @@ class Backward {
       tile.d_q_t = scratch.take(d * kLaneStride);
       d_k = scratch.take(f.group_ * kTile * dp);
       d_v = scratch.take(f.group_ * kTile * dvp);
-      std::fill_n(d_k, f.group_ * kTile * dp, T{0});
-      std::fill_n(d_v, f.group_ * kTile * dvp, T{0});
+      mod_panel = scratch.take(f.mods_.panel_size());
+      by_distance = scratch.take(f.mod_gradients_.distances());
       if (!f.in_place_) {
         k = scratch.take(f.group_ * kTile * d);
         v = scratch.take(f.group_ * kTile * dv);
@@ -180,7 +189,9 @@ class Backward {
     T *q, *d_o;
     T *d_k, *d_v;                  ///< [group · 64, padded]
     T *k = nullptr, *v = nullptr;  ///< converted keys and values
+    T *mod_panel, *by_distance;
     BackwardTile<T> tile;
+    ScoreModTile<T> mod;
     std::array<KeyTile<T>, kMaxGroup> keys;
     KeyLanes lanes;
   };
@@ -189,14 +200,25 @@ class Backward {
     const size_t d = n_.head_dim, dv = n_.value_dim;
     const size_t dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
     return kTile * (dp + dvp + 2 * d + dv + 2 * kLaneStride +
-                    group_ * (dp + dvp + (in_place_ ? 0 : d + dv)));
+                    group_ * (dp + dvp + (in_place_ ? 0 : d + dv))) +
+           mods_.panel_size() + (mod_gradients_.distances() + 15) / 16 * 16;
   }
 
-  void run_group(int64_t group, int64_t kv_head_index) {
-    const int64_t b = kv_head_index / n_.kv_heads, kv_head = kv_head_index % n_.kv_heads;
+  /// A task: one key head of one batch element, or all that share the gradient of a bias.
+  void run_unit(int64_t group, int64_t unit) {
+    const int64_t head_units = n_.kv_heads / unit_heads_;
+    const int64_t b = unit / head_units * unit_batch_, head = unit % head_units * unit_heads_;
+    State state(*this);
+    for (int64_t i = 0; i < unit_batch_ * unit_heads_; ++i) {
+      run_group(group, b + i / unit_heads_, head + i % unit_heads_, state);
+    }
+  }
+
+  void run_group(int64_t group, int64_t b, int64_t kv_head, State& state) {
     const int64_t first = group * group_;
     const int count = static_cast<int>(std::min<int64_t>(group_, n_.k_tiles - first));
-    State state(*this);
+    std::fill_n(state.d_k, group_ * kTile * padded(n_.head_dim), T{0});
+    std::fill_n(state.d_v, group_ * kTile * padded(n_.value_dim), T{0});
     load_keys(b, kv_head, first, count, state);
     for (int64_t h = kv_head * n_.group; h < (kv_head + 1) * n_.group; ++h) {
       walk_queries(b, h, group, first, count, state);
@@ -245,14 +267,24 @@ class Backward {
     const int32_t* turn = order.turn.data() + order.begin[static_cast<size_t>(group)];
     BackwardTile<T>& tile = state.tile;
     tile.dropout = dropout_of(p_, b, h);
+    std::fill_n(state.by_distance, mod_gradients_.distances(), T{0});
+    const bool by_query = mod_gradients_.by_query();
+    if (!by_query) mod_gradients_.clear_bias(b, h, 0, 1, first, count);
+    int64_t next = 0;  // query tile after the last one that was visited
     GroupWalk walk(plan, first, count);
-    for (int32_t t; (t = walk.tile()) != TileCursor::kEnd; ++turn) {
+    for (int32_t t; (t = walk.tile()) != TileCursor::kEnd; ++turn, next = t + 1) {
       load_queries(b, h, t, state);
+      tile.mod = mods_.fill(b, h, t, tile.rows, state.mod_panel, &state.mod);
+      mod_gradients_.begin_queries(b, h, t, state.by_distance, &state.mod);
+      if (by_query) mod_gradients_.clear_bias(b, h, next, t, first, count);
       prefetch_rows(p_.q, b, h, t + 1);
       prefetch_rows(grad_.d_o, b, h, t + 1);
       kernels_.backward_begin(tile);
       for (int i = 0; i < count; ++i) {
-        for (TileCursor& cursor = walk.cursor(i); cursor.tile() == t; cursor.next()) {
+        TileCursor& cursor = walk.cursor(i);
+        const bool full = cursor.tile() == t && cursor.run().kind == TileKind::kFull;
+        mod_gradients_.begin_keys(b, h, t, first + i, full, &state.mod);
+        for (; cursor.tile() == t; cursor.next()) {
           KeyTile<T>& keys = state.keys[i];
           if (set_visible(plan, cursor.run(), tile.rows, n_.keys_of(first + i), &state.lanes,
                           &keys)) {
@@ -263,6 +295,8 @@ class Backward {
       }
       add_d_q(b, h, t, *turn, order.adders[static_cast<size_t>(t)], state);
     }
+    if (by_query) mod_gradients_.clear_bias(b, h, next, n_.q_tiles, first, count);
+    mod_gradients_.flush_distances(b, h, group, state.by_distance);
   }
 
   /// Queries and dO of a tile, row-major, with dead rows zero: a row that sees nothing may hold
@@ -351,6 +385,9 @@ class Backward {
   const AttentionGradients& grad_;
   const AttentionKernels<T>& kernels_;
   const Sizes n_;
+  const ScoreModTiles<T> mods_;
+  ScoreModGradients<T> mod_gradients_;
+  const int64_t unit_batch_, unit_heads_;  ///< batch elements and key heads of a task
   const int group_;
   const int64_t groups_;
   const double scale_;

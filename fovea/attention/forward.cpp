@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "fovea/attention/launch.h"
+#include "fovea/attention/score_mod_tiles.h"
 #include "fovea/attention/scratch.h"
 
 namespace fovea {
@@ -13,6 +14,7 @@ using kernels::ForwardTile;
 using kernels::KeyLanes;
 using kernels::KeyTile;
 using kernels::kLaneStride;
+using kernels::ScoreModTile;
 
 /// Query tiles that walk the keys together, so that a tile of keys is converted once for all of
 /// them; 1 where the body reads keys in place. Results do not depend on it.
@@ -53,7 +55,7 @@ class Forward {
  public:
   Forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
           const AttentionKernels<T>& kernels)
-      : p_(problem), out_(outputs), kernels_(kernels), n_(problem) {}
+      : p_(problem), out_(outputs), kernels_(kernels), n_(problem), mods_(problem) {}
 
   int together() const { return in_place_ ? 1 : kTogether; }
 
@@ -72,6 +74,7 @@ class Forward {
       rows = scratch.take(kTile * std::max(d, dv));
       T* scores = scratch.take(kTile * kLaneStride);
       lse = scratch.take(kTile);
+      mod_panel = scratch.take(f.mods_.panel_size());
       if (!f.in_place_) {
         k = scratch.take(kTile * d);
         v = scratch.take(kTile * dv);
@@ -87,8 +90,10 @@ class Forward {
     Scratch<T> scratch;
     T* rows;                       ///< [64, max(D, Dv)] queries, later outputs, row-major
     T* lse;                        ///< [64]
+    T* mod_panel;                  ///< of all tiles
     T *k = nullptr, *v = nullptr;  ///< converted keys and values
     std::array<ForwardTile<T>, kTogether> tiles;
+    std::array<ScoreModTile<T>, kTogether> mods;
     std::array<TileCursor, kTogether> cursors;
     KeyLanes lanes;
   };
@@ -96,7 +101,7 @@ class Forward {
   size_t scratch_size(int count) const {
     const size_t d = n_.head_dim, dv = n_.value_dim;
     return kTile * (std::max(d, dv) + kLaneStride + 1 + d + dv) +
-           count * kLaneStride * (d + dv + 2);
+           count * kLaneStride * (d + dv + 2) + mods_.panel_size();
   }
 
   void begin(const Task& task, int i, State& state) const {
@@ -108,6 +113,7 @@ class Forward {
     tile.scale = static_cast<T>(score_scale(p_) * kLog2E);
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.dropout = dropout_of(p_, task.batch, task.head);
+    tile.mod = mods_.fill(task.batch, task.head, t, tile.rows, state.mod_panel, &state.mods[i]);
     state.cursors[i] = TileCursor(p_.plans->plan(task.batch, task.head).keys_of(t));
     kernels_.load_rows(row(p_.q, task.batch, task.head, t), p_.q.dtype, p_.q.strides[2], tile.rows,
                        kTile, n_.head_dim, state.rows, n_.head_dim);
@@ -170,6 +176,7 @@ class Forward {
   const AttentionOutputs& out_;
   const AttentionKernels<T>& kernels_;
   const Sizes n_;
+  const ScoreModTiles<T> mods_;
   const bool in_place_ = p_.q.dtype == kNativeType<T>;
 };
 

@@ -66,6 +66,47 @@ void expect_operand(Conditions& c, const char* name, const TensorView& t) {
   }
 }
 
+std::string either(int64_t extent) { return extent == 1 ? "1" : "1 or " + std::to_string(extent); }
+
+/// A bias [B|1, H|1, …]: `last` keys or distances, in the type of lse or in `other_type`.
+void expect_bias(Conditions& c, const char* name, const TensorView& t, const AttentionProblem& p,
+                 int64_t batch, int64_t rows, int64_t last, DType other_type) {
+  if (t.empty()) return;
+  c.expect_data(name, t);
+  const int64_t heads = p.q.shape[1];
+  const auto fits = [](int64_t extent, int64_t whole) { return extent == 1 || extent == whole; };
+  if (!fits(t.shape[0], batch) || !fits(t.shape[1], heads) || !fits(t.shape[2], rows) ||
+      t.shape[3] != last) {
+    c.add(std::string(name) + " [" + either(batch) + ", " + either(heads) + ", " + either(rows) +
+              ", " + std::to_string(last) + "]",
+          shape_text(t, 4));
+  }
+  const DType computed = p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+  if (t.dtype != computed && t.dtype != other_type) {
+    c.add(std::string(name) + " of " + name_of(computed), name_of(t.dtype));
+  }
+}
+
+void expect_score_mod(Conditions& c, const AttentionProblem& p) {
+  const ScoreMod& mod = p.score_mod;
+  if (!std::isfinite(mod.scale)) c.add("a finite scale", std::to_string(mod.scale));
+  if (!(mod.softcap >= 0 && std::isfinite(mod.softcap))) {
+    c.add("a finite softcap >= 0", std::to_string(mod.softcap));
+  }
+  expect_bias(c, "bias", mod.bias, p, p.q.shape[0], p.q.shape[2], p.k.shape[2], p.q.dtype);
+  const int64_t distances = mod.distance_bias.shape[3];
+  if (!mod.distance_bias.empty() && distances % 2 == 0) {
+    c.add("an odd number of distances in distance_bias, -m … m", std::to_string(distances));
+  }
+  expect_bias(c, "distance_bias", mod.distance_bias, p, 1, 1, distances,
+              p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
+  for (int64_t h = 0; h < p.q.shape[1] && mod.alibi_slopes; ++h) {
+    if (std::isfinite(mod.alibi_slopes[h])) continue;
+    return c.add("finite alibi_slopes",
+                 std::to_string(mod.alibi_slopes[h]) + " for head " + std::to_string(h));
+  }
+}
+
 void expect_plans(Conditions& c, const AttentionProblem& p) {
   if (p.plans == nullptr || p.plans->empty()) return c.add("plans of the pattern", "none");
   const auto lengths = [](int64_t q_len, int64_t kv_len) {
@@ -78,7 +119,7 @@ void expect_plans(Conditions& c, const AttentionProblem& p) {
   }
 }
 
-/// q, k, v among themselves and with the plans.
+/// q, k, v among themselves, with the plans and with the score modifications.
 void expect_problem(Conditions& c, const AttentionProblem& p) {
   const TensorView &q = p.q, &k = p.k, &v = p.v;
   expect_operand(c, "q", q);
@@ -102,9 +143,7 @@ void expect_problem(Conditions& c, const AttentionProblem& p) {
   if (!(p.dropout_p >= 0 && p.dropout_p < 1)) {
     c.add("dropout_p in [0, 1)", std::to_string(p.dropout_p));
   }
-  if (!std::isfinite(p.score_mod.scale)) {
-    c.add("a finite scale", std::to_string(p.score_mod.scale));
-  }
+  expect_score_mod(c, p);
   expect_plans(c, p);
 }
 
@@ -123,6 +162,17 @@ void expect_outputs(Conditions& c, const AttentionProblem& p, const AttentionOut
                  p.v.shape[3]);
   c.expect_data("lse", out.lse);
   expect_row_values(c, "lse", out.lse, p);
+}
+
+/// The gradient of a bias, where it is wanted.
+void expect_bias_gradient(Conditions& c, const char* name, const TensorView& t,
+                          const TensorView& bias, const AttentionProblem& p) {
+  if (t.empty()) return;
+  if (bias.empty()) return c.add(std::string("no ") + name + " without the bias", "one");
+  c.expect_data(name, t);
+  c.expect_type(name, t, p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
+  c.expect_shape(name, t, "of the bias", 4, bias.shape[0], bias.shape[1], bias.shape[2],
+                 bias.shape[3]);
 }
 
 void expect_like(Conditions& c, const char* name, const TensorView& t, const TensorView& like) {
@@ -153,6 +203,10 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
   expect_like(c, "d_q", gradients.d_q, problem.q);
   expect_like(c, "d_k", gradients.d_k, problem.k);
   expect_like(c, "d_v", gradients.d_v, problem.v);
+  const ScoreMod& mod = problem.score_mod;
+  expect_bias_gradient(c, "d_bias", gradients.d_bias, mod.bias, problem);
+  expect_bias_gradient(c, "d_distance_bias", gradients.d_distance_bias, mod.distance_bias, problem);
+  if (gradients.d_sinks && !mod.sinks) c.add("no d_sinks without sinks", "one");
   return c.take();
 }
 

@@ -4,6 +4,7 @@
 // that several pieces meet is drawn as 64 words of bits and classified from them.
 #include "fovea/pattern/block_plan.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -37,6 +38,7 @@ class PlanBuilder {
       plan.query_begin_.push_back(std::ssize(plan.by_query_));
     }
     make_key_view();
+    make_row_shifts();
     BlockPlan::Counts& c = plan.counts_;
     c.empty = plan.q_tiles() * plan.k_tiles() - c.full - c.banded - c.interval - c.bitmap;
     plan.by_query_.shrink_to_fit();
@@ -315,6 +317,20 @@ class PlanBuilder {
     for (const Entry& e : entries) plan.by_key_[at[e.column]++] = e.run;
   }
 
+  // One entry, or one for each document.
+  void make_row_shifts() {
+    std::vector<BlockPlan::RowShift>& shifts = plan_->row_shifts_;
+    const auto add = [&](int64_t row) {
+      if (row >= scope_.q_len) return;
+      const int64_t shift = pattern_.aligned_key(scope_, row) - row;
+      if (shifts.empty() || shifts.back().shift != shift) shifts.push_back({row, shift});
+    };
+    add(0);
+    if (!pattern_.uses_segments()) return;
+    for (const int32_t begin : scope_.inputs->cu_seqlens_q) add(begin);
+    shifts.shrink_to_fit();
+  }
+
   const Pattern& pattern_;
   const PatternScope& scope_;
   std::shared_ptr<BlockPlan> plan_;
@@ -322,6 +338,15 @@ class PlanBuilder {
   std::vector<Swept> swept_;
   std::vector<const Swept*> active_;
 };
+
+void BlockPlan::aligned_keys(int64_t first, int count, int64_t* keys) const {
+  auto next = std::upper_bound(row_shifts_.begin(), row_shifts_.end(), first,
+                               [](int64_t row, const RowShift& s) { return row < s.first_row; });
+  for (int64_t row = first; row < first + count; ++row) {
+    if (next != row_shifts_.end() && next->first_row == row) ++next;
+    *keys++ = row + std::prev(next)->shift;
+  }
+}
 
 int64_t BlockPlan::live_tiles(int64_t t) const {
   int64_t tiles = 0;
@@ -335,7 +360,7 @@ int64_t BlockPlan::bytes() const {
   };
   return static_cast<int64_t>(sizeof(BlockPlan)) + bytes_of(by_query_) + bytes_of(by_key_) +
          bytes_of(query_begin_) + bytes_of(key_begin_) + bytes_of(bands_) +
-         bytes_of(row_intervals_) + bytes_of(bitmaps_);
+         bytes_of(row_intervals_) + bytes_of(bitmaps_) + bytes_of(row_shifts_);
 }
 
 std::shared_ptr<const BlockPlan> build_plan(const Pattern& pattern, const PatternScope& scope) {

@@ -64,6 +64,9 @@ class BlockPlan {
   const RowIntervals& row_intervals(int32_t i) const { return row_intervals_[i]; }
   const Bitmap& bitmap(int32_t i) const { return bitmaps_[i]; }
 
+  /// Key rows that queries [first, first + count) stand at: Pattern::aligned_key of each.
+  void aligned_keys(int64_t first, int count, int64_t* keys) const;
+
   /// Tiles visited by query tile `t`, the unit of work that schedules balance.
   int64_t live_tiles(int64_t t) const;
 
@@ -83,7 +86,12 @@ class BlockPlan {
                                       const std::vector<int64_t>& begin, int64_t t) {
     return {runs.data() + begin[t], runs.data() + begin[t + 1]};
   }
+  /// Queries from `first_row` on stand at key row + shift, up to the next entry.
+  struct RowShift {
+    int64_t first_row, shift;
+  };
   int64_t q_len_ = 0, kv_len_ = 0;
+  std::vector<RowShift> row_shifts_;
   std::vector<TileRun> by_query_, by_key_;
   std::vector<int64_t> query_begin_, key_begin_;  // [tiles + 1]
   std::vector<Band> bands_;

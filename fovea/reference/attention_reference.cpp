@@ -1,5 +1,6 @@
 #include "fovea/reference/attention_reference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -85,6 +86,9 @@ class Attention {
         s = mod_.softcap * squashed;
       }
       if (!mod_.bias.empty()) s += bias(b, h, i, j);
+      if (!mod_.distance_bias.empty()) {
+        s += mod_.distance_bias.row<double>(0, distance_head(h), 0)[distance_index(b, h, i, j)];
+      }
       if (mod_.alibi_slopes) {
         s -= mod_.alibi_slopes[h] * static_cast<double>(std::abs(aligned - j));
       }
@@ -102,6 +106,13 @@ class Attention {
     return row;
   }
 
+  int64_t distance_head(int64_t h) const { return mod_.distance_bias.shape[1] == 1 ? 0 : h; }
+  int64_t distance_index(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    const PatternScope scope{p_.q_len, p_.kv_len, p_.alignment, b, h, &p_.inputs};
+    const int64_t m = (mod_.distance_bias.shape[3] - 1) / 2;
+    return m + std::clamp(j - p_.pattern.aligned_key(scope, i), -m, m);
+  }
+
  private:
   double bias(int64_t b, int64_t h, int64_t i, int64_t j) const {
     const TensorView& t = mod_.bias;
@@ -114,10 +125,10 @@ class Attention {
   // A row without keys, or whose every score is -inf, keeps lse = -inf and weights of 0.
   void softmax(const std::vector<double>& score, int64_t h, Row& row) const {
     row.weight.assign(score.size(), 0.0);
-    if (score.empty()) return;
-    double max = mod_.sinks ? mod_.sinks[h] : -std::numeric_limits<double>::infinity();
+    double max = -std::numeric_limits<double>::infinity();
     for (double s : score) max = s > max || std::isnan(s) ? s : max;
     if (max == -std::numeric_limits<double>::infinity()) return;
+    if (mod_.sinks) max = std::max(max, mod_.sinks[h]);
     double sum = mod_.sinks ? std::exp(mod_.sinks[h] - max) : 0.0;
     for (double s : score) sum += std::exp(s - max);
     row.lse = max + std::log(sum);
@@ -144,9 +155,10 @@ void check(const Problem& p) {
   expect_size("q", p.q, p.batch * p.heads * p.q_len * p.head_dim);
   expect_size("k", p.k, p.batch * p.kv_heads * p.kv_len * p.head_dim);
   expect_size("v", p.v, p.batch * p.kv_heads * p.kv_len * p.value_dim);
-  if (!p.score_mod.bias.empty() && p.score_mod.bias.dtype != DType::kF64) {
+  for (const TensorView* bias : {&p.score_mod.bias, &p.score_mod.distance_bias}) {
+    if (bias->empty() || bias->dtype == DType::kF64) continue;
     throw InputError(std::string("reference attention: expected an f64 bias, got ") +
-                     name_of(p.score_mod.bias.dtype));
+                     name_of(bias->dtype));
   }
   const auto unmet =
       p.pattern.unmet({p.q_len, p.kv_len, p.alignment, 0, 0, &p.inputs}, p.batch, p.heads);
@@ -160,6 +172,7 @@ Forward attention_forward(const Problem& p) {
   const Attention attention(p);
   Forward out;
   out.o.assign(p.batch * p.heads * p.q_len * p.value_dim, 0.0);
+  out.column_mass.assign(p.batch * p.heads * p.kv_len, 0.0);
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
       for (int64_t i = 0; i < p.q_len; ++i) {
@@ -167,6 +180,7 @@ Forward attention_forward(const Problem& p) {
         out.lse.push_back(row.lse);
         double* o = out.o.data() + attention.q_row(b, h, i) * p.value_dim;
         for (size_t n = 0; n < row.keys.size(); ++n) {
+          out.column_mass[(b * p.heads + h) * p.kv_len + row.keys[n]] += row.weight[n];
           const double* v = p.v.data() + attention.k_row(b, h, row.keys[n]) * p.value_dim;
           for (int64_t d = 0; d < p.value_dim; ++d) o[d] += row.kept[n] * row.weight[n] * v[d];
         }
@@ -193,6 +207,8 @@ Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
   out.d_k.assign(p.k.size(), 0.0);
   out.d_v.assign(p.v.size(), 0.0);
   if (!mod.bias.empty()) out.d_bias.assign(p.batch * p.heads * p.q_len * p.kv_len, 0.0);
+  const int64_t distances = mod.distance_bias.empty() ? 0 : mod.distance_bias.shape[3];
+  out.d_distance_bias.assign(p.heads * distances, 0.0);
   if (mod.sinks) out.d_sinks.assign(p.heads, 0.0);
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
@@ -219,6 +235,10 @@ Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
           const int64_t kr = attention.k_row(b, h, row.keys[n]);
           double d_score = row.weight[n] * (d_weight[n] - delta + from_lse);
           if (!mod.bias.empty()) out.d_bias[qr * p.kv_len + row.keys[n]] = d_score;
+          if (distances > 0) {
+            out.d_distance_bias[h * distances + attention.distance_index(b, h, i, row.keys[n])] +=
+                d_score;
+          }
           if (mod.softcap > 0) d_score *= 1 - row.squashed[n] * row.squashed[n];
           out.d_scale += d_score * row.dot[n];
           for (int64_t d = 0; d < dim; ++d) {

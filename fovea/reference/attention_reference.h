@@ -9,7 +9,7 @@
 namespace fovea::reference {
 
 /// A problem in double precision, contiguous: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk,
-/// Dv]. `score_mod.bias`, where given, is an f64 view; a scale of 0 means 1/sqrt(D).
+/// Dv]. `score_mod`'s biases, where given, are f64 views; a scale of 0 means 1/sqrt(D).
 struct Problem {
   int64_t batch = 1, heads = 1, kv_heads = 1, q_len = 1, kv_len = 1, head_dim = 8, value_dim = 8;
   std::vector<double> q, k, v;
@@ -22,15 +22,17 @@ struct Problem {
 };
 
 struct Forward {
-  std::vector<double> o;    ///< [B, Hq, Sq, Dv]
-  std::vector<double> lse;  ///< [B, Hq, Sq]; -inf where a row sees nothing
+  std::vector<double> o;            ///< [B, Hq, Sq, Dv]
+  std::vector<double> lse;          ///< [B, Hq, Sq]; -inf where a row sees nothing
+  std::vector<double> column_mass;  ///< [B, Hq, Sk]: Σ of a key's weights, before dropout
 };
 
 struct Backward {
   std::vector<double> d_q, d_k, d_v;  ///< shapes of q, k, v
   std::vector<double>
       d_bias;  ///< [B, Hq, Sq, Sk], before any broadcast is summed; empty without bias
-  std::vector<double> d_sinks;  ///< [Hq]; empty without sinks
+  std::vector<double> d_distance_bias;  ///< [Hq, 2 m + 1], of each head, summed over the batch
+  std::vector<double> d_sinks;          ///< [Hq]; empty without sinks
   double d_scale = 0;
 };
 

@@ -20,6 +20,27 @@ void expect_near(const char* what, const Tensor& got, const std::vector<double>&
   }
 }
 
+/// The oracle's gradient of a dense bias, summed over the extents that broadcast.
+std::vector<double> reduced_bias_gradient(const CaseTensors& t, const std::vector<double>& whole) {
+  const AttentionCase& c = t.c;
+  const int64_t* shape = t.d_bias.view().shape;
+  std::vector<double> sums(static_cast<size_t>(shape[0] * shape[1] * shape[2] * shape[3]));
+  size_t i = 0;
+  for (int64_t b = 0; b < c.batch; ++b) {
+    for (int64_t h = 0; h < c.heads; ++h) {
+      for (int64_t q = 0; q < c.q_len; ++q) {
+        for (int64_t k = 0; k < c.kv_len; ++k) {
+          const int64_t row =
+              ((c.bias_batch ? b : 0) * shape[1] + (c.bias_heads ? h : 0)) * shape[2] +
+              (c.bias_queries ? q : 0);
+          sums[static_cast<size_t>(row * c.kv_len + k)] += whole[i++];
+        }
+      }
+    }
+  }
+  return sums;
+}
+
 /// What the oracle says about a case.
 struct Expected {
   explicit Expected(const CaseTensors& t) {
@@ -49,6 +70,18 @@ void check(const CaseTensors& t, const Expected& expected) {
   expect_near("d_q", t.d_q, expected.backward.d_q, expected.tolerance.d_q);
   expect_near("d_k", t.d_k, expected.backward.d_k, expected.tolerance.d_k);
   expect_near("d_v", t.d_v, expected.backward.d_v, expected.tolerance.d_v);
+  if (t.c.bias) {
+    expect_near("d_bias", t.d_bias, reduced_bias_gradient(t, expected.backward.d_bias),
+                expected.tolerance.d_bias);
+  }
+  if (t.c.distance >= 0) {
+    expect_near("d_distance_bias", t.d_distance_bias, expected.backward.d_distance_bias,
+                expected.tolerance.by_row);
+  }
+  for (size_t h = 0; h < t.d_sinks.size(); ++h) {
+    ASSERT_NEAR(t.d_sinks[h], expected.backward.d_sinks[h], expected.tolerance.by_row)
+        << "d_sinks " << h;
+  }
 }
 
 /// On every engine of the machine (of f64 there is one).
@@ -119,10 +152,49 @@ INSTANTIATE_TEST_SUITE_P(Dropout, Engines,
                                            "b1_h4_kv2_q150_k150_d32_T_window7_bwd_drop30",
                                            "b1_h1_q150_k150_d16_T_intervals_bwd_drop90"));
 
+INSTANTIATE_TEST_SUITE_P(
+    SoftCap, Engines,
+    ::testing::Values("b2_h2_q70_k70_d16_T_full_bwd_softcap2",
+                      "b1_h1_q131_k70_d16_T_causal_bwd_softcap1",
+                      "b1_h4_kv2_q150_k150_d32_T_window7_bwd_drop30_softcap30"));
+INSTANTIATE_TEST_SUITE_P(Alibi, Engines,
+                         ::testing::Values("b2_h4_kv2_q150_k150_d16_T_full_bwd_alibi",
+                                           "b1_h2_q70_k200_d16_T_causal_bwd_alibi",
+                                           "b1_h2_q70_k200_d16_T_causal_bwd_topleft_alibi",
+                                           "b1_h2_q300_k300_d16_T_causal.segments_bwd_alibi",
+                                           "b1_h2_q150_k300_d16_T_segments_bwd_alibi",
+                                           "b3_h2_q150_k150_d16_T_key_lengths_bwd_alibi_softcap4"));
+INSTANTIATE_TEST_SUITE_P(
+    Sinks, Engines,
+    ::testing::Values("b2_h4_kv2_q150_k150_d16_T_causal_bwd_sinks",
+                      "b1_h2_q131_k17_d16_T_causal_bwd_sinks",
+                      "b3_h2_q150_k150_d16_T_window9.key_lengths_bwd_sinks_drop20",
+                      "b1_h2_q300_k300_d16_T_segments_bwd_sinks_softcap5_alibi"));
+INSTANTIATE_TEST_SUITE_P(
+    Bias, Engines,
+    ::testing::Values(
+        "b2_h2_q70_k70_d16_T_full_bwd_biasbhq", "b2_h4_kv2_q150_k131_d16_T_full_bwd_biashq",
+        "b2_h4_kv2_q131_k200_d16_T_causal_bwd_biasbq",
+        "b2_h4_kv2_q300_k300_d8_T_window20+global1_bwd_biasq",
+        "b2_h2_q150_k150_d16_T_full_bwd_biasb", "b2_h2_q150_k150_d16_T_causal_bwd_bias",
+        "b3_h2_q150_k150_d16_T_key_lengths_bwd_biashq_sinks_softcap3_alibi_drop10",
+        "b1_h2_q300_k300_d16_T_segments_bwd_biashq", "b1_h2_q200_k200_d16_T_intervals_bwd_biasbhq",
+        "b1_h2_q200_k200_d16_T_dilated8-8-3_bwd_biashq", "b1_h2_q1_k130_d16_T_causal_bwd_biashq",
+        "b2_h3_q60_k70_d16_T_causal_bwd_bshd_biash"));
+INSTANTIATE_TEST_SUITE_P(
+    DistanceBias, Engines,
+    ::testing::Values("b2_h4_kv2_q150_k150_d16_T_full_bwd_dist20",
+                      "b1_h2_q131_k70_d16_T_full_bwd_dist200",
+                      "b1_h2_q70_k200_d16_T_causal_bwd_topleft_dist40",
+                      "b1_h2_q300_k300_d16_T_causal.segments_bwd_dist16",
+                      "b1_h2_q150_k300_d16_T_segments_bwd_dist7_alibi_biashq",
+                      "b2_h2_q300_k300_d8_T_window20+global1_bwd_dist0_softcap3_drop40"));
+
 // Groups of several key tiles add to one query tile's gradient; GQA, window and causal.
 INSTANTIATE_TEST_SUITE_P(Long, Engines,
                          ::testing::Values("b2_h16_q600_k600_d8_T_causal_bwd",
-                                           "b4_h8_kv4_q577_k577_d8_T_window100_bwd"));
+                                           "b4_h8_kv4_q577_k577_d8_T_window100_bwd",
+                                           "b4_h8_q260_k260_d8_T_causal_bwd_biasbhq_dist30"));
 
 TEST(Attention, ReadsStridedAndMisalignedRows) {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {

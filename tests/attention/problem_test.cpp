@@ -61,17 +61,45 @@ TEST(AttentionConditions, BackwardChecksItsOwnTensors) {
   EXPECT_THAT(status.message(), HasSubstr("d_q of f32, got f64"));
 }
 
-TEST(AttentionConditions, ScoreModificationsAreUnsupportedByName) {
+TEST(AttentionConditions, ScoreModificationsMustFit) {
+  const CaseTensors t(AttentionCase::parse("b3_h2_q9_k7_d16_f32_causal_bwd_biasbhq_dist3"));
+  AttentionProblem p = t.problem();
+  const double slopes[2] = {1, std::numeric_limits<double>::infinity()};
+  p.score_mod.alibi_slopes = slopes;
+  p.score_mod.softcap = -30;
+  p.score_mod.bias.shape[0] = 2;
+  p.score_mod.distance_bias.shape[3] = 6;
+  p.score_mod.distance_bias.dtype = DType::kF64;
+  const auto unmet = unmet_conditions(p, t.outputs());
+  EXPECT_THAT(unmet, Contains(HasSubstr("a finite softcap >= 0, got -30")));
+  EXPECT_THAT(unmet, Contains(HasSubstr("bias [1 or 3, 1 or 2, 1 or 9, 7], got [2, 2, 9, 7]")));
+  EXPECT_THAT(unmet,
+              Contains(HasSubstr("odd number of distances in distance_bias, -m … m, got 6")));
+  EXPECT_THAT(unmet, Contains(HasSubstr("distance_bias of f32, got f64")));
+  EXPECT_THAT(unmet, Contains(HasSubstr("finite alibi_slopes, got inf for head 1")));
+}
+
+TEST(AttentionConditions, GradientsOfScoreModificationsMustFit) {
+  const CaseTensors t(AttentionCase::parse("b3_h2_q9_k7_d16_f32_causal_bwd_biashq"));
+  AttentionGradients g = t.gradients();
+  g.d_bias.shape[1] = 1;
+  g.d_distance_bias = g.d_bias;
+  double sink = 0;
+  g.d_sinks = &sink;
+  const Status status = attention_backward(t.problem(), t.outputs(), g);
+  EXPECT_EQ(status.code(), ErrorCode::kInvalidInput);
+  EXPECT_THAT(status.message(), HasSubstr("d_bias of the bias = [1, 2, 9, 7], got [1, 1, 9, 7]"));
+  EXPECT_THAT(status.message(), HasSubstr("no d_distance_bias without the bias"));
+  EXPECT_THAT(status.message(), HasSubstr("no d_sinks without sinks"));
+}
+
+TEST(AttentionConditions, CosineIsUnsupportedByName) {
   const CaseTensors t(AttentionCase::parse("b1_h2_q9_k7_d16_f32_causal_bwd"));
   AttentionProblem p = t.problem();
-  const float slopes[2] = {1, 2};
-  p.score_mod.alibi_slopes = slopes;
-  p.score_mod.softcap = 30;
+  p.score_mod.cosine = true;
   const Status forward = attention_forward(p, t.outputs());
   EXPECT_EQ(forward.code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(forward.message(), HasSubstr("softcap, alibi"));
-  const Status backward = attention_backward(p, t.outputs(), t.gradients());
-  EXPECT_EQ(backward.code(), ErrorCode::kUnsupported);
+  EXPECT_THAT(forward.message(), HasSubstr("cosine"));
 }
 
 TEST(AttentionConditions, EmptyProblemsAreFine) {

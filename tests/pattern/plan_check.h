@@ -93,6 +93,12 @@ inline void expect_plan_is_pattern(const Pattern& pattern, const PatternScope& s
   ASSERT_EQ(by_query, expected);
   ASSERT_EQ(by_key, expected);
   ASSERT_EQ(plan->counts().pairs, allowed);
+  for (const int64_t first : {int64_t{0}, scope.q_len / 3}) {
+    std::vector<int64_t> keys(scope.q_len - first), wanted;
+    plan->aligned_keys(first, static_cast<int>(keys.size()), keys.data());
+    for (int64_t q = first; q < scope.q_len; ++q) wanted.push_back(pattern.aligned_key(scope, q));
+    ASSERT_EQ(keys, wanted);
+  }
   ASSERT_EQ(plan->counts().full, counts.full);
   ASSERT_EQ(plan->counts().banded, counts.banded);
   ASSERT_EQ(plan->counts().interval, counts.interval);

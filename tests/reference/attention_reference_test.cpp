@@ -119,13 +119,13 @@ TEST(AttentionReference, ModificationsByHand) {
   p.score_mod.bias = contiguous_view(bias.data(), DType::kF64, 1, 1, 1, 2);
   EXPECT_NEAR(attention_forward(p).o[0], 5, 1e-15);
   // A sink of ln 4 doubles the denominator: o = 5 / 2, lse = ln 8.
-  const float sink = std::log(4.0f);
+  const double sink = std::log(4.0);
   p.score_mod.sinks = &sink;
-  EXPECT_NEAR(attention_forward(p).o[0], 2.5, 1e-7);  // the sink is a float
-  EXPECT_NEAR(attention_forward(p).lse[0], std::log(8.0), 1e-7);
-  // ALiBi: the query stands at key 1; key 0 is 1 away and loses ln 3 (as a float).
+  EXPECT_NEAR(attention_forward(p).o[0], 2.5, 1e-15);
+  EXPECT_NEAR(attention_forward(p).lse[0], std::log(8.0), 1e-15);
+  // ALiBi: the query stands at key 1; key 0 is 1 away and loses ln 3.
   p.score_mod = {};
-  const float slope = std::log(3.0f);
+  const double slope = std::log(3.0);
   p.score_mod.alibi_slopes = &slope;
   EXPECT_NEAR(attention_forward(p).o[0], 5, 1e-6);
   // Top-left, the query stands at key 0.
@@ -204,7 +204,7 @@ TEST(AttentionReference, GradientsOfScoreModifications) {
   expect_gradients(p);
   p.score_mod.softcap = 0.75f;
   expect_gradients(p);
-  const float slopes[] = {0.5f, 0.25f, 0.125f, 1.0f};
+  const double slopes[] = {0.5, 0.25, 0.125, 1.0};
   p.score_mod.alibi_slopes = slopes;
   expect_gradients(p);
 }
@@ -239,12 +239,42 @@ TEST(AttentionReference, BroadcastBiasIsTheExpandedOne) {
 
 TEST(AttentionReference, GradientOfSinks) {
   Problem p = problem("causal");
-  float sinks[] = {0.5f, -0.25f, 1.0f, 0.0f};
+  double sinks[] = {0.5, -0.25, 1.0, 0.0};
   p.score_mod.sinks = sinks;
   expect_gradients(p);
   const auto d_o = numbers(2 * 4 * 5 * 2, 11), d_lse = numbers(2 * 4 * 5, 12);
-  expect_gradient("d_sinks", sinks, attention_backward(p, d_o, d_lse).d_sinks, 1.0 / 1024, 2e-5,
+  expect_gradient("d_sinks", sinks, attention_backward(p, d_o, d_lse).d_sinks, 1e-5, 1e-8,
                   [&] { return loss(p, d_o, d_lse); });
+}
+
+TEST(AttentionReference, GradientOfDistanceBias) {
+  Problem p = problem("window(4,2)");
+  auto table = numbers(4 * 5, 4);  // distances beyond 2 share the table's ends
+  p.score_mod.distance_bias = contiguous_view(table.data(), DType::kF64, 1, 4, 1, 5);
+  expect_gradients(p);
+  const auto d_o = numbers(2 * 4 * 5 * 2, 11), d_lse = numbers(2 * 4 * 5, 12);
+  expect_gradient("d_distance_bias", table.data(),
+                  attention_backward(p, d_o, d_lse).d_distance_bias, 1e-5, 1e-8,
+                  [&] { return loss(p, d_o, d_lse); });
+}
+
+TEST(AttentionReference, DistanceBiasIsTheDenseBiasOfItsDistances) {
+  Problem p = problem("full", 3, 5);
+  auto table = numbers(4 * 5, 4);
+  p.score_mod.distance_bias = contiguous_view(table.data(), DType::kF64, 1, 4, 1, 5);
+  const auto o = attention_forward(p).o;
+  std::vector<double> dense;
+  for (int h = 0; h < 4; ++h) {
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 5; ++j) {
+        dense.push_back(table[h * 5 + 2 + std::clamp(j - (i + 2), -2, 2)]);
+      }
+    }
+  }
+  p.score_mod = {};
+  p.score_mod.scale = 1.5f;
+  p.score_mod.bias = contiguous_view(dense.data(), DType::kF64, 1, 4, 3, 5);
+  EXPECT_EQ(o, attention_forward(p).o);
 }
 
 TEST(AttentionReference, GradientsUnderDropout) {
@@ -285,7 +315,7 @@ TEST(AttentionReference, DropoutKeepsWhatTheGeneratorKeeps) {
 TEST(AttentionReference, PackedIsSeparate) {
   // Two documents of 2 and 3 tokens packed into one row, and alone.
   const int32_t cu[] = {0, 2, 5};
-  const float slopes[] = {0.5f, 0.25f, 0.125f, 1.0f};
+  const double slopes[] = {0.5, 0.25, 0.125, 1.0};
   Problem packed = problem("window(1,0)|global(1)");
   packed.pattern = packed.pattern.within_segments();
   packed.inputs.cu_seqlens_q = cu;
@@ -315,7 +345,7 @@ TEST(AttentionReference, PackedIsSeparate) {
 TEST(AttentionReference, EmptyRowsAreZeroAndWithoutGradient) {
   // Bottom-right, queries 0 … 2 of 6 stand before the first of 3 keys. A sink changes nothing.
   Problem p = problem("causal", 6, 3);
-  const float sinks[] = {1, 1, 1, 1};
+  const double sinks[] = {1, 1, 1, 1};
   p.score_mod.sinks = sinks;
   const Forward f = attention_forward(p);
   const auto d_o = numbers(2 * 4 * 6 * 2, 11), d_lse = numbers(2 * 4 * 6, 12);

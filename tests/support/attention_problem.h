@@ -112,12 +112,20 @@ struct CaseTensors {
         d_lse(lse_type(), c.batch, c.heads, c.q_len, 1),
         d_q(c.dtype, c.batch, c.heads, c.q_len, c.head_dim, c.bshd, pad, offset),
         d_k(c.dtype, c.batch, c.kv_heads, c.kv_len, c.head_dim, c.bshd, pad, offset),
-        d_v(c.dtype, c.batch, c.kv_heads, c.kv_len, c.value_dim, c.bshd, pad, offset) {
+        d_v(c.dtype, c.batch, c.kv_heads, c.kv_len, c.value_dim, c.bshd, pad, offset),
+        mod(c, c.dtype),
+        oracle_mod(c, DType::kF64),
+        d_bias(gradient_of(mod.mod().bias)),
+        d_distance_bias(gradient_of(mod.mod().distance_bias)),
+        d_sinks(c.sinks ? static_cast<size_t>(c.heads) : 0) {
     uint32_t i = seed * 100;
     for (Tensor* t : {&q, &k, &v, &d_o, &d_lse}) t->fill(i++);
   }
   CaseTensors(const CaseTensors&) = delete;
 
+  Tensor gradient_of(const TensorView& bias) const {
+    return {lse_type(), bias.shape[0], bias.shape[1], bias.shape[2], bias.shape[3]};
+  }
   DType lse_type() const { return c.dtype == DType::kF64 ? DType::kF64 : DType::kF32; }
 
   AttentionProblem problem() const {
@@ -126,6 +134,7 @@ struct CaseTensors {
     p.k = k.view();
     p.v = v.view();
     p.plans = &plans;
+    p.score_mod = mod.mod();
     p.score_mod.scale = scale;
     p.dropout_p = c.dropout_percent / 100.0;
     p.dropout_seed = 0x123456789ABCDEF0u;
@@ -133,8 +142,12 @@ struct CaseTensors {
   }
   AttentionOutputs outputs() const { return {o.view(), lse.view()}; }
   AttentionGradients gradients() const {
-    return {d_o.view(), with_d_lse ? d_lse.view() : TensorView{}, d_q.view(), d_k.view(),
-            d_v.view()};
+    AttentionGradients g = {d_o.view(), with_d_lse ? d_lse.view() : TensorView{}, d_q.view(),
+                            d_k.view(), d_v.view()};
+    if (c.bias) g.d_bias = d_bias.view();
+    if (c.distance >= 0) g.d_distance_bias = d_distance_bias.view();
+    if (c.sinks) g.d_sinks = const_cast<double*>(d_sinks.data());
+    return g;
   }
 
   reference::Problem oracle() const {
@@ -152,6 +165,7 @@ struct CaseTensors {
     p.pattern = Pattern::parse(c.pattern);
     p.alignment = c.alignment;
     p.inputs = inputs.view();
+    p.score_mod = oracle_mod.mod();
     p.score_mod.scale = scale;
     p.dropout_p = c.dropout_percent / 100.0;
     p.dropout_seed = problem().dropout_seed;
@@ -164,6 +178,9 @@ struct CaseTensors {
   float scale = 0;
   bool with_d_lse = true;
   Tensor q, k, v, o, lse, d_o, d_lse, d_q, d_k, d_v;
+  CaseScoreMod mod, oracle_mod;
+  Tensor d_bias, d_distance_bias;
+  std::vector<double> d_sinks;
 };
 
 }  // namespace fovea::testing

@@ -57,37 +57,48 @@ inline double max_norm(const std::vector<double>& x, int64_t dim) {
 ///     dq     = scale · max|k| · ds + s/2 · max|dq|
 ///     dk     = scale · max|q| · ds · mass + s/2 · max|dk|    mass: largest column sum of weights
 ///     dv     = weight · max|dO| · mass + s/2 · max|dv|
+///     dbias  = ds · (heads and batch elements that share it), and · mass where queries do
+///     by_row = 2 ds · √(rows)                       sums over all rows: sinks, distances
+///
+/// With score modifications scale·|q||k| grows by what they add: the sizes of biases, of slopes
+/// times lengths, of sinks, and 8 times a capped score for tanh.
 ///
 /// Dropout multiplies weights by 1/(1 - p), and so `ds`, `o` and `dv`.
 struct Tolerances {
-  double o, lse, d_q, d_k, d_v;
+  double o, lse, d_q, d_k, d_v, d_bias, by_row;
 };
 
 /// Largest sum of a key's weights over the queries that see it, over all heads of its group.
-inline double max_column_mass(const reference::Problem& p, const std::vector<double>& lse,
-                              double scale) {
-  double max = 0;
+inline double max_column_mass(const reference::Problem& p, const std::vector<double>& mass) {
   const int64_t group = p.heads / p.kv_heads;
-  for (int64_t b = 0; b < p.batch; ++b) {
-    std::vector<double> mass(static_cast<size_t>(p.kv_heads * p.kv_len), 0);
-    for (int64_t h = 0; h < p.heads; ++h) {
-      const PatternScope scope{p.q_len, p.kv_len, p.alignment, b, h, &p.inputs};
-      for (int64_t i = 0; i < p.q_len; ++i) {
-        const double* q = p.q.data() + ((b * p.heads + h) * p.q_len + i) * p.head_dim;
-        for (int64_t j = 0; j < p.kv_len; ++j) {
-          if (!p.pattern.allows(scope, i, j)) continue;
-          const int64_t kv = h / group;
-          const double* k = p.k.data() + ((b * p.kv_heads + kv) * p.kv_len + j) * p.head_dim;
-          double dot = 0;
-          for (int64_t d = 0; d < p.head_dim; ++d) dot += q[d] * k[d];
-          mass[static_cast<size_t>(kv * p.kv_len + j)] +=
-              std::exp(scale * dot - lse[static_cast<size_t>((b * p.heads + h) * p.q_len + i)]);
-        }
+  double max = 0;
+  for (int64_t kv = 0; kv < p.batch * p.kv_heads; ++kv) {
+    for (int64_t j = 0; j < p.kv_len; ++j) {
+      double sum = 0;
+      for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+        sum += mass[static_cast<size_t>(h * p.kv_len + j)];
       }
+      max = std::max(max, sum);
     }
-    max = std::max(max, max_abs(mass));
   }
   return max;
+}
+
+/// Largest value of what is added to a score, and of what tanh adds to its error.
+inline double modification_size(const reference::Problem& p, double score_size) {
+  const auto max_of = [](const TensorView& t) {
+    const auto* x = static_cast<const double*>(t.data);
+    return t.empty() ? 0.0 : max_abs({x, x + t.shape[0] * t.shape[1] * t.shape[2] * t.shape[3]});
+  };
+  const ScoreMod& mod = p.score_mod;
+  double size = max_of(mod.bias) + max_of(mod.distance_bias);
+  if (mod.alibi_slopes) {
+    size += max_abs({mod.alibi_slopes, mod.alibi_slopes + p.heads}) *
+            static_cast<double>(std::max(p.q_len, p.kv_len));
+  }
+  if (mod.sinks) size += max_abs({mod.sinks, mod.sinks + p.heads});
+  if (mod.softcap > 0) size += 8 * std::min(mod.softcap, score_size);
+  return size;
 }
 
 inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
@@ -97,7 +108,8 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double s = eps(t.c.dtype);
   const double scale =
       t.scale != 0 ? double{t.scale} : 1 / std::sqrt(static_cast<double>(p.head_dim));
-  const double size = std::fabs(scale) * max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
+  const double product = std::fabs(scale) * max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
+  const double size = product + modification_size(p, product);
   const double weight = u * (size + 4);
   const double kept = 1 / (1 - p.dropout_p);
   const double d_o_norm = max_norm(d_o, p.value_dim);
@@ -105,12 +117,17 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double dp = 4 * d_o_norm * max_norm(p.v, p.value_dim) / spread;
   const double ds =
       kept * (weight * dp + s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm / spread);
-  const double mass = t.c.backward ? max_column_mass(p, forward.lse, scale) : 0;
+  const double mass = t.c.backward ? max_column_mass(p, forward.column_mass) : 0;
+  const double rows = static_cast<double>(p.batch * p.q_len);
+  const double sharers = (t.c.bias_batch ? 1 : static_cast<double>(p.batch)) *
+                         (t.c.bias_heads ? 1 : static_cast<double>(p.heads));
   return {weight * kept * max_abs(p.v) + s / 2 * max_abs(forward.o),
           weight + u * max_abs(forward.lse),
           std::fabs(scale) * max_abs(p.k) * ds + s / 2 * max_abs(backward.d_q),
           std::fabs(scale) * max_abs(p.q) * ds * mass + s / 2 * max_abs(backward.d_k),
-          weight * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v)};
+          weight * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
+          ds * sharers * (t.c.bias_queries ? 1 : mass),
+          2 * ds * std::sqrt(rows)};
 }
 
 }  // namespace fovea::testing

@@ -69,6 +69,27 @@ class Operand {
   TensorView view_;
 };
 
+/// Memory for the gradients of a case's score modifications.
+class ModGradients {
+ public:
+  ModGradients(const AttentionCase& c, const ScoreMod& mod, AttentionGradients* gradients) {
+    const DType type = c.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+    const auto like = [&](const TensorView& bias, std::vector<char>* bytes) {
+      const int64_t* n = bias.shape;
+      bytes->resize(static_cast<size_t>(n[0] * n[1] * n[2] * n[3] * size_of(type)));
+      return contiguous_view(bytes->data(), type, n[0], n[1], n[2], n[3]);
+    };
+    if (c.bias) gradients->d_bias = like(mod.bias, &bias_);
+    if (c.distance >= 0) gradients->d_distance_bias = like(mod.distance_bias, &distance_bias_);
+    sinks_.resize(static_cast<size_t>(c.heads));
+    if (c.sinks) gradients->d_sinks = sinks_.data();
+  }
+
+ private:
+  std::vector<char> bias_, distance_bias_;
+  std::vector<double> sinks_;
+};
+
 /// Gigaflops of register-only multiply-adds of the engine's instruction set on all threads: for
 /// each the best of many short slices, of which other work on the machine can disturb some.
 double measure_peak(const kernels::Engine& engine) {
@@ -92,11 +113,13 @@ Json bench_attention(const AttentionCase& c, const BenchOptions& options, double
   if (c.dtype != DType::kF64) lse_case.dtype = DType::kF32;
   const Operand lse(lse_case, c.heads, c.q_len, 1, 5);
   const CaseInputs inputs(c);
+  const CaseScoreMod mod(c, c.dtype);
 
   AttentionProblem problem;
   problem.q = q.view();
   problem.k = k.view();
   problem.v = v.view();
+  problem.score_mod = mod.mod();
   problem.dropout_p = c.dropout_percent / 100.0;
   problem.dropout_seed = 1;
   const AttentionOutputs outputs = {o.view(), lse.view()};
@@ -112,7 +135,8 @@ Json bench_attention(const AttentionCase& c, const BenchOptions& options, double
     const Operand d_q(c, c.heads, c.q_len, c.head_dim, 7);
     const Operand d_k(c, c.kv_heads, c.kv_len, c.head_dim, 8);
     const Operand d_v(c, c.kv_heads, c.kv_len, c.value_dim, 9);
-    const AttentionGradients gradients = {d_o.view(), {}, d_q.view(), d_k.view(), d_v.view()};
+    AttentionGradients gradients = {d_o.view(), {}, d_q.view(), d_k.view(), d_v.view()};
+    const ModGradients mod_gradients(c, mod.mod(), &gradients);
     forward();
     timing = time_call(
         [&] {

@@ -105,7 +105,10 @@ HWY_INLINE void backward_part(const BackwardTile<T>& tile, const KeyTile<T>& key
                                       tile.q_t + part.lane, kLaneStride, p, kLaneStride);
   multiply<Walk::kRows, Into::kStore>(count, part.lanes, tile.value_dim, v, keys.v_stride,
                                       tile.d_o_t + part.lane, kLaneStride, d_s, kLaneStride);
+  T* slopes = tile.mod ? tile.mod->panel + 2 * kTile * kLaneStride : nullptr;
+  if (tile.mod) modify_scores(*tile.mod, keys.first_key, part, tile.rows, tile.p, slopes);
   part_score_gradients(tile, keys, part, keep);
+  if (tile.mod) modify_gradients(*tile.mod, keys.first_key, part, tile.rows, tile.d_s, slopes);
   if (!by_pair.queries) {
     multiply<Walk::kRows, Into::kAdd>(count, tile.value_dim, part.lanes, p, kLaneStride,
                                       tile.d_o + part.lane * tile.value_stride, tile.value_stride,

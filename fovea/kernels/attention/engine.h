@@ -20,6 +20,29 @@ struct DropoutKey {
   double keep_scale = 1;   ///< 1 / (1 - p)
 };
 
+/// What is done to the scores of a tile of queries (pattern/score_mod.h). Panels are 64-byte
+/// aligned.
+template <typename T>
+struct ScoreModTile {
+  T softcap = 0;  ///< times log2 e; 0: off
+  T sink = 0;     ///< times log2 e
+  bool has_sink = false;
+  const void* bias = nullptr;        ///< [64 rows, Sk] from the tile's first query and key 0 on
+  DType bias_dtype = DType::kF32;    ///< of T, or bf16
+  int64_t bias_stride = 0;           ///< elements between queries; 0: all queries share one row
+  T slope = 0;                       ///< of ALiBi, times log2 e
+  const T* distance_bias = nullptr;  ///< [2 radius + 1]
+  int64_t radius = 0;
+  int64_t aligned[kTile];  ///< key row that each query stands at
+  T* panel = nullptr;      ///< [3, 64, 64] scratch
+
+  // Where the backward adds gradients; null: not wanted.
+  T* d_bias = nullptr;  ///< as `bias`
+  int64_t d_bias_stride = 0;
+  bool d_bias_add = true;  ///< false: the tile's gradient is stored
+  T* d_distance_bias = nullptr;
+};
+
 /// A tile of keys as the bodies read it. Rows are row-major in T; only rows [begin, end) are read.
 template <typename T>
 struct KeyTile {
@@ -39,11 +62,12 @@ struct ForwardTile {
   T scale;               ///< of a score, times log2 e
   uint32_t first_query;  ///< row number of lane 0 (for dropout)
   DropoutKey dropout;
-  T* q_t;      ///< [D, 64] scaled queries, transposed
-  T* scores;   ///< [64 keys, 64]
-  T* o_t;      ///< [Dv, 64] output before the division by row_sum
-  T* row_max;  ///< [64] base-2 maximum that o_t and row_sum are relative to
-  T* row_sum;  ///< [64]
+  const ScoreModTile<T>* mod;  ///< null: none
+  T* q_t;                      ///< [D, 64] scaled queries, transposed
+  T* scores;                   ///< [64 keys, 64]
+  T* o_t;                      ///< [Dv, 64] output before the division by row_sum
+  T* row_max;                  ///< [64] base-2 maximum that o_t and row_sum are relative to
+  T* row_sum;                  ///< [64]
 };
 
 /// A tile of queries on its way through the backward. `dim_stride` and `value_stride` are D and Dv
@@ -56,6 +80,7 @@ struct BackwardTile {
   T scale;  ///< as in ForwardTile
   uint32_t first_query;
   DropoutKey dropout;
+  const ScoreModTile<T>* mod;  ///< null: none
   const T* q;      ///< [64, dim_stride] queries, row-major; dead rows and rows >= `rows` are zero
   const T* d_o;    ///< [64, value_stride], row-major, likewise
   const T* lse2;   ///< [64] log-sum-exp in base 2; +inf for dead rows

@@ -19,6 +19,7 @@
 #include "hwy/contrib/math/math-inl.h"
 
 #include "fovea/kernels/attention/dropout-inl.h"
+#include "fovea/kernels/attention/score_mod-inl.h"
 #include "fovea/kernels/attention/vector-inl.h"
 #include "fovea/kernels/mma/fma-inl.h"
 
@@ -39,11 +40,6 @@ void forward_begin(const ForwardTile<T>& tile, const T* q, int ld) {
     tile.row_sum[r] = 0;
   }
 }
-
-/// Lanes [lane, lane + lanes) and keys [begin, end) of a tile that are worked on together.
-struct Part {
-  int lane, lanes, begin, end;
-};
 
 /// A partial tile is clipped by halves: each half of its queries to the keys that it sees. On the
 /// diagonal tile of a causal pattern this saves a quarter of the work. Returns the parts' number.
@@ -186,6 +182,9 @@ void forward_keys(const ForwardTile<T>& tile, const KeyTile<T>& keys) {
     multiply<Walk::kRows, Into::kStore>(rows, part.lanes, tile.head_dim,
                                         keys.k + part.begin * keys.k_stride, keys.k_stride,
                                         tile.q_t + part.lane, kLaneStride, scores, kLaneStride);
+    if (tile.mod) {
+      modify_scores<T>(*tile.mod, keys.first_key, part, tile.rows, tile.scores, nullptr);
+    }
     softmax_part(tile, keys, part, dropout ? keep : nullptr);
     if (by_pair) continue;
     multiply<Walk::kColumns, Into::kAdd>(tile.value_dim, part.lanes, rows,
@@ -201,8 +200,12 @@ template <typename T>
 void forward_end(const ForwardTile<T>& tile, T* o, int ld, T* lse) {
   const Tag<T> d;
   for (int x = 0; x < kTile; x += kLanesOf<T>) {
+    auto factor = hn::Set(d, static_cast<T>(tile.dropout.keep_scale));
+    if (tile.mod && tile.mod->has_sink) {
+      factor = hn::Mul(factor, join_sink(tile.mod->sink, tile.row_max + x, tile.row_sum + x));
+    }
     const auto sum = hn::Load(d, tile.row_sum + x);
-    const auto factor = hn::Div(hn::Set(d, static_cast<T>(tile.dropout.keep_scale)), sum);
+    factor = hn::Div(factor, sum);
     const auto live = hn::Not(hn::Eq(sum, hn::Zero(d)));  // Ne() is false for NaN on x86
     for (int i = 0; i < tile.value_dim; ++i) {
       T* out = tile.o_t + i * kLaneStride + x;

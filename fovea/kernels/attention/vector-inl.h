@@ -25,6 +25,11 @@ using Mask = hn::Mask<Tag<T>>;
 template <typename T>
 constexpr int kLanesOf = static_cast<int>(hn::MaxLanes(Tag<T>()));
 
+/// Lanes [lane, lane + lanes) and keys [begin, end) of a tile that are worked on together.
+struct Part {
+  int lane, lanes, begin, end;
+};
+
 /// max(x, low) that keeps a NaN in x: x86's instruction returns its second operand then.
 template <typename T>
 HWY_INLINE Vec<T> max_keeping_nan(Vec<T> low, Vec<T> x) {
