@@ -25,14 +25,20 @@ AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
           maybe(a.key_lengths),
           maybe(a.intervals),
           maybe(a.block_mask),
-          maybe(a.global_tokens)};
+          maybe(a.global_tokens),
+          a.softcap,
+          maybe(a.bias),
+          maybe(a.distance_bias),
+          maybe(a.alibi_slopes),
+          maybe(a.sinks)};
 }
 
 }  // namespace
 
 #define FOVEA_CALL_FIELDS                                                                       \
   call.pattern, call.scale, call.dropout_p, call.dropout_seed, call.top_left, call.key_lengths, \
-      call.intervals, call.block_mask, call.global_tokens
+      call.intervals, call.block_mask, call.global_tokens, call.softcap, call.bias,             \
+      call.distance_bias, call.alibi_slopes, call.sinks
 
 using at::Tensor;
 
@@ -42,13 +48,14 @@ Pair call_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Att
   return op.call(q, k, v, FOVEA_CALL_FIELDS);
 }
 
-Triple call_attention_backward(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
-                               const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
-                               const AttentionCall& call) {
+Gradients call_attention_backward(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                                  const Tensor& k, const Tensor& v, const Tensor& o,
+                                  const Tensor& lse, const AttentionCall& call) {
   static const auto op =
-      find<Triple(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
-                  const Tensor&, const Tensor&, FOVEA_CALL_TYPES)>("fovea::attention_backward");
-  return op.call(d_o, d_lse, q, k, v, o, lse, FOVEA_CALL_FIELDS);
+      find<Gradients(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
+                     const Tensor&, const Tensor&, FOVEA_BACKWARD_TYPES)>(
+          "fovea::attention_backward");
+  return op.call(d_o, d_lse, q, k, v, o, lse, FOVEA_CALL_FIELDS, call.bias_gradient);
 }
 
 Pair call_attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
@@ -58,15 +65,15 @@ Pair call_attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v, co
   return op.call(q, k, v, cu_q, cu_k, FOVEA_CALL_FIELDS);
 }
 
-Triple call_attention_varlen_backward(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
-                                      const Tensor& k, const Tensor& v, const Tensor& o,
-                                      const Tensor& lse, const Tensor& cu_q, const Tensor& cu_k,
-                                      const AttentionCall& call) {
+Gradients call_attention_varlen_backward(const Tensor& d_o, const MaybeTensor& d_lse,
+                                         const Tensor& q, const Tensor& k, const Tensor& v,
+                                         const Tensor& o, const Tensor& lse, const Tensor& cu_q,
+                                         const Tensor& cu_k, const AttentionCall& call) {
   static const auto op =
-      find<Triple(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
-                  const Tensor&, const Tensor&, const Tensor&, const Tensor&, FOVEA_CALL_TYPES)>(
-          "fovea::attention_varlen_backward");
-  return op.call(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, FOVEA_CALL_FIELDS);
+      find<Gradients(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
+                     const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                     FOVEA_BACKWARD_TYPES)>("fovea::attention_varlen_backward");
+  return op.call(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, FOVEA_CALL_FIELDS, call.bias_gradient);
 }
 
 Pair call_attention_qkv(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlens,
@@ -76,13 +83,15 @@ Pair call_attention_qkv(const Tensor& qkv, int64_t heads, const Tensor& cu_seqle
   return op.call(qkv, heads, cu_seqlens, FOVEA_CALL_FIELDS);
 }
 
-Tensor call_attention_qkv_backward(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& qkv,
-                                   const Tensor& o, const Tensor& lse, int64_t heads,
-                                   const Tensor& cu_seqlens, const AttentionCall& call) {
+QkvGradients call_attention_qkv_backward(const Tensor& d_o, const MaybeTensor& d_lse,
+                                         const Tensor& qkv, const Tensor& o, const Tensor& lse,
+                                         int64_t heads, const Tensor& cu_seqlens,
+                                         const AttentionCall& call) {
   static const auto op =
-      find<Tensor(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
-                  int64_t, const Tensor&, FOVEA_CALL_TYPES)>("fovea::attention_qkv_backward");
-  return op.call(d_o, d_lse, qkv, o, lse, heads, cu_seqlens, FOVEA_CALL_FIELDS);
+      find<QkvGradients(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&,
+                        const Tensor&, int64_t, const Tensor&, FOVEA_BACKWARD_TYPES)>(
+          "fovea::attention_qkv_backward");
+  return op.call(d_o, d_lse, qkv, o, lse, heads, cu_seqlens, FOVEA_CALL_FIELDS, call.bias_gradient);
 }
 
 Pair attention(const Tensor& q, const Tensor& k, const Tensor& v, std::string_view pattern,

@@ -19,6 +19,13 @@ struct AttentionArguments {
   at::Tensor intervals;         ///< int [Sq, 2]: key ranges, for `intervals`
   at::Tensor block_mask;        ///< bool or uint8 [rows, columns], for `block_mask(size)`
   at::Tensor global_tokens;     ///< int [n]: positions, for `global_tokens`
+
+  // Score modifications (pattern/score_mod.h), each differentiable but the slopes; any float type.
+  double softcap = 0;        ///< s = softcap · tanh(s / softcap); 0: off
+  at::Tensor bias;           ///< [B|1, H|1, Sq|1, Sk], leading extents of 1 may be left out
+  at::Tensor distance_bias;  ///< [H|1, 2 m + 1]: entry m + clamp(key - query position, -m, m)
+  at::Tensor alibi_slopes;   ///< [H]
+  at::Tensor sinks;          ///< [H]
 };
 
 /// Exact attention over a pattern, o = softmax(scale q·kᵀ over allowed pairs) v, differentiable.

@@ -16,9 +16,13 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/// The tensors of a call, in the order in which they are saved.
+constexpr size_t kCallTensors = 8;
+
 void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call) {
   for (const MaybeTensor* x :
-       {&call.key_lengths, &call.intervals, &call.block_mask, &call.global_tokens}) {
+       {&call.key_lengths, &call.intervals, &call.block_mask, &call.global_tokens, &call.bias,
+        &call.distance_bias, &call.alibi_slopes, &call.sinks}) {
     tensors.push_back(x->value_or(Tensor()));
   }
   ctx->save_for_backward(std::move(tensors));
@@ -27,13 +31,15 @@ void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call
   ctx->saved_data["dropout_p"] = call.dropout_p;
   ctx->saved_data["dropout_seed"] = call.dropout_seed;
   ctx->saved_data["top_left"] = call.top_left;
+  ctx->saved_data["softcap"] = call.softcap;
+  ctx->saved_data["bias_gradient"] = call.bias && call.bias->requires_grad();
   ctx->set_materialize_grads(false);
 }
 
-/// The call that save() kept; its tensors are the last four of `saved`.
+/// The call that save() kept; its tensors are the last of `saved`.
 AttentionCall saved_call(AutogradContext* ctx, const variable_list& saved) {
   const auto tensor = [&](size_t i) {
-    const Tensor& x = saved[saved.size() - 4 + i];
+    const Tensor& x = saved[saved.size() - kCallTensors + i];
     return x.defined() ? MaybeTensor(x) : std::nullopt;
   };
   auto& data = ctx->saved_data;
@@ -45,7 +51,18 @@ AttentionCall saved_call(AutogradContext* ctx, const variable_list& saved) {
           tensor(0),
           tensor(1),
           tensor(2),
-          tensor(3)};
+          tensor(3),
+          data["softcap"].toDouble(),
+          tensor(4),
+          tensor(5),
+          tensor(6),
+          tensor(7),
+          data["bias_gradient"].toBool()};
+}
+
+/// A gradient that was not made is none.
+Tensor given(const Tensor& gradient, const MaybeTensor& of, bool wanted = true) {
+  return of && wanted ? gradient : Tensor();
 }
 
 MaybeTensor maybe(const Tensor& x) { return x.defined() ? MaybeTensor(x) : std::nullopt; }
@@ -57,7 +74,9 @@ Tensor or_zeros(const Tensor& d_o, const Tensor& o) {
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
-                               const Tensor& v, const AttentionCall& call) {
+                               const Tensor& v, const MaybeTensor& /*bias*/,
+                               const MaybeTensor& /*distance_bias*/, const MaybeTensor& /*sinks*/,
+                               const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention(q, k, v, call);
     save(ctx, {q, k, v, o, lse}, call);
@@ -65,16 +84,24 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
-    auto [d_q, d_k, d_v] = call_attention_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1],
-                                                   s[2], s[3], s[4], saved_call(ctx, s));
-    return {d_q, d_k, d_v, Tensor()};
+    const AttentionCall call = saved_call(ctx, s);
+    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks] = call_attention_backward(
+        or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3], s[4], call);
+    return {d_q,
+            d_k,
+            d_v,
+            given(d_bias, call.bias, call.bias_gradient),
+            given(d_distance_bias, call.distance_bias),
+            given(d_sinks, call.sinks),
+            Tensor()};
   }
 };
 
 struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
                                const Tensor& v, const Tensor& cu_q, const Tensor& cu_k,
-                               const AttentionCall& call) {
+                               const MaybeTensor& /*bias*/, const MaybeTensor& /*distance_bias*/,
+                               const MaybeTensor& /*sinks*/, const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention_varlen(q, k, v, cu_q, cu_k, call);
     save(ctx, {q, k, v, o, lse, cu_q, cu_k}, call);
@@ -82,16 +109,26 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
-    auto [d_q, d_k, d_v] =
-        call_attention_varlen_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3],
-                                       s[4], s[5], s[6], saved_call(ctx, s));
-    return {d_q, d_k, d_v, Tensor(), Tensor(), Tensor()};
+    const AttentionCall call = saved_call(ctx, s);
+    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks] = call_attention_varlen_backward(
+        or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3], s[4], s[5], s[6], call);
+    return {d_q,
+            d_k,
+            d_v,
+            Tensor(),
+            Tensor(),
+            given(d_bias, call.bias, call.bias_gradient),
+            given(d_distance_bias, call.distance_bias),
+            given(d_sinks, call.sinks),
+            Tensor()};
   }
 };
 
 struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& qkv, int64_t heads,
-                               const Tensor& cu_seqlens, const AttentionCall& call) {
+                               const Tensor& cu_seqlens, const MaybeTensor& /*bias*/,
+                               const MaybeTensor& /*distance_bias*/, const MaybeTensor& /*sinks*/,
+                               const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention_qkv(qkv, heads, cu_seqlens, call);
     save(ctx, {qkv, o, lse, cu_seqlens}, call);
@@ -100,10 +137,17 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
-    const Tensor d_qkv =
+    const AttentionCall call = saved_call(ctx, s);
+    auto [d_qkv, d_bias, d_distance_bias, d_sinks] =
         call_attention_qkv_backward(or_zeros(d[0], s[1]), maybe(d[1]), s[0], s[1], s[2],
-                                    ctx->saved_data["heads"].toInt(), s[3], saved_call(ctx, s));
-    return {d_qkv, Tensor(), Tensor(), Tensor()};
+                                    ctx->saved_data["heads"].toInt(), s[3], call);
+    return {d_qkv,
+            Tensor(),
+            Tensor(),
+            given(d_bias, call.bias, call.bias_gradient),
+            given(d_distance_bias, call.distance_bias),
+            given(d_sinks, call.sinks),
+            Tensor()};
   }
 };
 
@@ -125,88 +169,105 @@ struct OnceFunction : torch::autograd::Function<OnceFunction> {
   }
 };
 
-bool records(std::initializer_list<const Tensor*> tensors) {
-  return at::GradMode::is_enabled() && std::any_of(tensors.begin(), tensors.end(), [](auto* x) {
-           return x->defined() && x->requires_grad();
-         });
+/// Whether a graph is recorded for these operands or the call's differentiable tensors.
+bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& call) {
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      !at::GradMode::is_enabled() || !call.alibi_slopes || !call.alibi_slopes->requires_grad(),
+      "fovea: alibi_slopes have no gradient; a distance_bias has");
+  const auto needs = [](const MaybeTensor& x) { return x && x->requires_grad(); };
+  return at::GradMode::is_enabled() &&
+         (std::any_of(tensors.begin(), tensors.end(),
+                      [](auto* x) { return x->defined() && x->requires_grad(); }) ||
+          needs(call.bias) || needs(call.distance_bias) || needs(call.sinks));
 }
 
 variable_list once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
-                   const Tensor& v, const variable_list& results) {
+                   const Tensor& v, const AttentionCall& call, const variable_list& results) {
   variable_list inputs;
-  for (const Tensor& x : {d_o, d_lse.value_or(Tensor()), q, k, v}) {
-    if (x.defined() && x.requires_grad()) inputs.push_back(x);
+  for (const MaybeTensor& x : {MaybeTensor(d_o), d_lse, MaybeTensor(q), MaybeTensor(k),
+                               MaybeTensor(v), call.bias, call.distance_bias, call.sinks}) {
+    if (x && x->defined() && x->requires_grad()) inputs.push_back(*x);
   }
   if (inputs.empty() || !at::GradMode::is_enabled()) return results;
   return OnceFunction::apply(at::TensorList(inputs), OnceFunction::Results{results});
 }
 
-Triple once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
-            const Tensor& v, const Triple& results) {
-  const auto& [d_q, d_k, d_v] = results;
-  const auto marked = once(d_o, d_lse, q, k, v, variable_list{d_q, d_k, d_v});
-  return {marked[0], marked[1], marked[2]};
+Gradients once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
+               const Tensor& v, const AttentionCall& call, const Gradients& results) {
+  const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, results);
+  const auto marked = once(d_o, d_lse, q, k, v, call, list);
+  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5]};
 }
 
 Pair pair(const variable_list& results) { return {results[0], results[1]}; }
 
 Pair attention_autograd(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
-  if (records({&q, &k, &v})) return pair(AttentionFunction::apply(q, k, v, FOVEA_CALL_VALUE));
+  const AttentionCall call = FOVEA_CALL_VALUE;
+  if (records({&q, &k, &v}, call)) {
+    return pair(AttentionFunction::apply(q, k, v, bias, distance_bias, sinks, call));
+  }
   at::AutoDispatchBelowADInplaceOrView below;
-  return call_attention(q, k, v, FOVEA_CALL_VALUE);
+  return call_attention(q, k, v, call);
 }
 
 Pair attention_varlen_autograd(const Tensor& q, const Tensor& k, const Tensor& v,
                                const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
-  if (records({&q, &k, &v})) {
-    return pair(VarlenFunction::apply(q, k, v, cu_q, cu_k, FOVEA_CALL_VALUE));
+  const AttentionCall call = FOVEA_CALL_VALUE;
+  if (records({&q, &k, &v}, call)) {
+    return pair(VarlenFunction::apply(q, k, v, cu_q, cu_k, bias, distance_bias, sinks, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return call_attention_varlen(q, k, v, cu_q, cu_k, FOVEA_CALL_VALUE);
+  return call_attention_varlen(q, k, v, cu_q, cu_k, call);
 }
 
 Pair attention_qkv_autograd(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlens,
                             FOVEA_CALL_PARAMETERS) {
-  if (records({&qkv})) return pair(QkvFunction::apply(qkv, heads, cu_seqlens, FOVEA_CALL_VALUE));
+  const AttentionCall call = FOVEA_CALL_VALUE;
+  if (records({&qkv}, call)) {
+    return pair(QkvFunction::apply(qkv, heads, cu_seqlens, bias, distance_bias, sinks, call));
+  }
   at::AutoDispatchBelowADInplaceOrView below;
-  return call_attention_qkv(qkv, heads, cu_seqlens, FOVEA_CALL_VALUE);
+  return call_attention_qkv(qkv, heads, cu_seqlens, call);
 }
 
-Triple attention_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
-                                   const Tensor& k, const Tensor& v, const Tensor& o,
-                                   const Tensor& lse, FOVEA_CALL_PARAMETERS) {
-  Triple result;
+Gradients attention_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                                      const Tensor& k, const Tensor& v, const Tensor& o,
+                                      const Tensor& lse, FOVEA_BACKWARD_PARAMETERS) {
+  const AttentionCall call = FOVEA_BACKWARD_VALUE;
+  Gradients result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    result = call_attention_backward(d_o, d_lse, q, k, v, o, lse, FOVEA_CALL_VALUE);
+    result = call_attention_backward(d_o, d_lse, q, k, v, o, lse, call);
   }
-  return once(d_o, d_lse, q, k, v, result);
+  return once(d_o, d_lse, q, k, v, call, result);
 }
 
-Triple attention_varlen_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
-                                          const Tensor& q, const Tensor& k, const Tensor& v,
-                                          const Tensor& o, const Tensor& lse, const Tensor& cu_q,
-                                          const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
-  Triple result;
+Gradients attention_varlen_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
+                                             const Tensor& q, const Tensor& k, const Tensor& v,
+                                             const Tensor& o, const Tensor& lse, const Tensor& cu_q,
+                                             const Tensor& cu_k, FOVEA_BACKWARD_PARAMETERS) {
+  const AttentionCall call = FOVEA_BACKWARD_VALUE;
+  Gradients result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    result =
-        call_attention_varlen_backward(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, FOVEA_CALL_VALUE);
+    result = call_attention_varlen_backward(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, call);
   }
-  return once(d_o, d_lse, q, k, v, result);
+  return once(d_o, d_lse, q, k, v, call, result);
 }
 
-Tensor attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
-                                       const Tensor& qkv, const Tensor& o, const Tensor& lse,
-                                       int64_t heads, const Tensor& cu_seqlens,
-                                       FOVEA_CALL_PARAMETERS) {
-  Tensor result;
+QkvGradients attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
+                                             const Tensor& qkv, const Tensor& o, const Tensor& lse,
+                                             int64_t heads, const Tensor& cu_seqlens,
+                                             FOVEA_BACKWARD_PARAMETERS) {
+  const AttentionCall call = FOVEA_BACKWARD_VALUE;
+  QkvGradients result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    result =
-        call_attention_qkv_backward(d_o, d_lse, qkv, o, lse, heads, cu_seqlens, FOVEA_CALL_VALUE);
+    result = call_attention_qkv_backward(d_o, d_lse, qkv, o, lse, heads, cu_seqlens, call);
   }
-  return once(d_o, d_lse, qkv, Tensor(), Tensor(), variable_list{result})[0];
+  const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, result);
+  const auto marked = once(d_o, d_lse, qkv, Tensor(), Tensor(), call, list);
+  return {marked[0], marked[1], marked[2], marked[3]};
 }
 
 // Autocast: the lower precision type, as torch treats scaled_dot_product_attention.

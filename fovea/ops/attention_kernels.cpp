@@ -34,6 +34,7 @@ class Prepared {
     const double scale = call.scale.value_or(0);
     TORCH_CHECK(!call.scale || scale != 0, name, ": expected a scale other than 0");
     problem_.score_mod.scale = scale;
+    collect_score_mod(call);
     TORCH_CHECK(call.dropout_p >= 0 && call.dropout_p < 1, name,
                 ": expected dropout_p in [0, 1), got ", call.dropout_p);
     problem_.dropout_p = call.dropout_p;
@@ -50,13 +51,33 @@ class Prepared {
     run([&] { return attention_forward(problem_, outputs_of(o, lse)); });
   }
 
-  void backward(const Tensor& o, const Tensor& lse, const Tensor& d_o, const Tensor& d_lse,
-                const Tensor& d_q, const Tensor& d_k, const Tensor& d_v) {
-    if (nothing_to_do()) {
-      for (const Tensor& gradient : {d_q, d_k, d_v}) gradient.zero_();
-      return;
-    }
+  /// Writes d_q, d_k, d_v; returns d_bias, d_distance_bias, d_sinks in the shapes and types of
+  /// theirs, or empty.
+  std::array<Tensor, 3> backward(const Tensor& o, const Tensor& lse, const Tensor& d_o,
+                                 const Tensor& d_lse, const Tensor& d_q, const Tensor& d_k,
+                                 const Tensor& d_v, const AttentionCall& call) {
     AttentionGradients gradients;
+    const auto row_type = lse.options();
+    const auto like = [&](const Tensor& x, bool wanted) {
+      return at::empty(wanted ? x.sizes() : at::IntArrayRef{0}, row_type);
+    };
+    Tensor d_bias = like(bias_, call.bias && call.bias_gradient);
+    Tensor d_distance_bias = like(distance_bias_, call.distance_bias.has_value());
+    Tensor d_sinks = at::empty({static_cast<int64_t>(sinks_.size())}, row_type.dtype(at::kDouble));
+    const auto results = [&]() -> std::array<Tensor, 3> {
+      const auto as = [](const Tensor& x, const MaybeTensor& of, bool wanted = true) {
+        return of && wanted ? x.to(of->scalar_type()).view(of->sizes()) : x;
+      };
+      return {as(d_bias, call.bias, call.bias_gradient), as(d_distance_bias, call.distance_bias),
+              call.sinks ? as(d_sinks, call.sinks) : d_sinks.to(row_type.dtype())};
+    };
+    if (nothing_to_do()) {
+      for (const Tensor& x : {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks}) x.zero_();
+      return results();
+    }
+    if (call.bias && call.bias_gradient) gradients.d_bias = view_of(d_bias, "d_bias");
+    if (call.distance_bias) gradients.d_distance_bias = view_of(d_distance_bias, "d_distance_bias");
+    if (call.sinks) gradients.d_sinks = d_sinks.mutable_data_ptr<double>();
     const Tensor d_o_rows = rows(d_o);
     gradients.d_o = view_of(d_o_rows, "d_o");
     if (d_lse.defined()) gradients.d_lse = view_of(d_lse, "d_lse");
@@ -64,6 +85,7 @@ class Prepared {
     gradients.d_k = view_of(d_k, "d_k");
     gradients.d_v = view_of(d_v, "d_v");
     run([&] { return attention_backward(problem_, outputs_of(o, lse), gradients); });
+    return results();
   }
 
  private:
@@ -112,6 +134,48 @@ class Prepared {
     }
   }
 
+  void collect_score_mod(const AttentionCall& call) {
+    ScoreMod& mod = problem_.score_mod;
+    mod.softcap = call.softcap;
+    const at::ScalarType row_type = q_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    if (call.bias) {
+      bias_ = *call.bias;
+      check_mod("bias", bias_, 1, 4);
+      while (bias_.dim() < 4) bias_ = bias_.unsqueeze(0);
+      const bool in_place =
+          bias_.scalar_type() == q_.scalar_type() && q_.scalar_type() != at::kHalf;
+      bias_ = rows(in_place ? bias_ : bias_.to(row_type));
+      mod.bias = view_of(bias_, "bias");
+    }
+    if (call.distance_bias) {
+      check_mod("distance_bias", *call.distance_bias, 1, 2);
+      distance_bias_ = rows(call.distance_bias->to(row_type));
+      if (distance_bias_.dim() == 1) distance_bias_ = distance_bias_.unsqueeze(0);
+      distance_bias_ = distance_bias_.unsqueeze(1).unsqueeze(0);
+      mod.distance_bias = view_of(distance_bias_, "distance_bias");
+    }
+    mod.alibi_slopes = per_head("alibi_slopes", call.alibi_slopes, &slopes_);
+    mod.sinks = per_head("sinks", call.sinks, &sinks_);
+  }
+
+  void check_mod(const char* what, const Tensor& x, int64_t least, int64_t most) const {
+    TORCH_CHECK(x.device().is_cpu() && x.is_floating_point() && x.dim() >= least && x.dim() <= most,
+                name_, ": expected ", what, " as a floating-point CPU tensor of ", least, " to ",
+                most, " dimensions, got ", x.scalar_type(), " ", x.sizes());
+  }
+
+  const double* per_head(const char* what, const MaybeTensor& x,
+                         std::vector<double>* values) const {
+    if (!x) return nullptr;
+    check_mod(what, *x, 1, 1);
+    TORCH_CHECK(x->size(0) == q_.size(1), name_, ": expected ", what, " of ", q_.size(1),
+                " heads, got ", x->size(0));
+    const Tensor dense = x->to(at::kDouble).contiguous();
+    const double* data = dense.const_data_ptr<double>();
+    values->assign(data, data + dense.numel());
+    return values->data();
+  }
+
   std::span<const int32_t> keep(const Tensor& tensor, const char* what, int64_t dims) {
     TORCH_CHECK(tensor.dim() == dims, name_, ": expected ", what, " with ", dims,
                 " dimension(s), got shape ", tensor.sizes());
@@ -145,7 +209,8 @@ class Prepared {
   }
 
   const char* name_;
-  Tensor q_, k_, v_, block_mask_;
+  Tensor q_, k_, v_, block_mask_, bias_, distance_bias_;
+  std::vector<double> slopes_, sinks_;
   std::list<std::vector<int32_t>> values_;  // a list: inputs_ points into its elements
   PatternInputs inputs_;
   PlanSet plans_;
@@ -192,17 +257,21 @@ Pair attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL
   return {o.to(q.scalar_type()), lse};
 }
 
-Triple attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
-                              const Tensor& k, const Tensor& v, const Tensor& o, const Tensor& lse,
-                              FOVEA_CALL_PARAMETERS) {
+Gradients attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                                 const Tensor& k, const Tensor& v, const Tensor& o,
+                                 const Tensor& lse, FOVEA_BACKWARD_PARAMETERS) {
+  const AttentionCall call = FOVEA_BACKWARD_VALUE;
   check_dims("fovea::attention_backward", 4, {&d_o, &q, &k, &v, &o});
-  Prepared prepared("fovea::attention_backward", computed(q), computed(k), computed(v),
-                    FOVEA_CALL_VALUE, nullptr, nullptr);
+  Prepared prepared("fovea::attention_backward", computed(q), computed(k), computed(v), call,
+                    nullptr, nullptr);
   const Tensor d_q = empty_heads(q, q.size(1), q.size(2), q.size(3));
   const Tensor d_k = empty_heads(k, k.size(1), k.size(2), k.size(3));
   const Tensor d_v = empty_heads(v, v.size(1), v.size(2), v.size(3));
-  prepared.backward(computed(o), lse, d_o.to(computed_type(q)), as_lse(d_lse, lse), d_q, d_k, d_v);
-  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()), d_v.to(q.scalar_type())};
+  const auto [d_bias, d_distance_bias, d_sinks] = prepared.backward(
+      computed(o), lse, d_o.to(computed_type(q)), as_lse(d_lse, lse), d_q, d_k, d_v, call);
+  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()),
+          d_v.to(q.scalar_type()), d_bias,
+          d_distance_bias,         d_sinks};
 }
 
 Pair attention_varlen_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
@@ -217,22 +286,26 @@ Pair attention_varlen_cpu(const Tensor& q, const Tensor& k, const Tensor& v, con
   return {o.to(q.scalar_type()), lse};
 }
 
-Triple attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
-                                     const Tensor& k, const Tensor& v, const Tensor& o,
-                                     const Tensor& lse, const Tensor& cu_q, const Tensor& cu_k,
-                                     FOVEA_CALL_PARAMETERS) {
+Gradients attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse,
+                                        const Tensor& q, const Tensor& k, const Tensor& v,
+                                        const Tensor& o, const Tensor& lse, const Tensor& cu_q,
+                                        const Tensor& cu_k, FOVEA_BACKWARD_PARAMETERS) {
+  const AttentionCall call = FOVEA_BACKWARD_VALUE;
   check_dims("fovea::attention_varlen_backward", 3, {&d_o, &q, &k, &v, &o});
   Prepared prepared("fovea::attention_varlen_backward", as_batch(computed(q)),
-                    as_batch(computed(k)), as_batch(computed(v)), FOVEA_CALL_VALUE, &cu_q, &cu_k);
+                    as_batch(computed(k)), as_batch(computed(v)), call, &cu_q, &cu_k);
   const auto empty_as = [](const Tensor& x) {
     return at::empty(x.sizes(), x.options().dtype(computed_type(x)));
   };
   const Tensor d_q = empty_as(q), d_k = empty_as(k), d_v = empty_as(v);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
-  prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(computed_type(q))),
-                    d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), as_batch(d_q),
-                    as_batch(d_k), as_batch(d_v));
-  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()), d_v.to(q.scalar_type())};
+  const auto [d_bias, d_distance_bias, d_sinks] =
+      prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(computed_type(q))),
+                        d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), as_batch(d_q),
+                        as_batch(d_k), as_batch(d_v), call);
+  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()),
+          d_v.to(q.scalar_type()), d_bias,
+          d_distance_bias,         d_sinks};
 }
 
 /// Queries, keys and values of [T, Hq + 2 Hkv, D], as [1, H, T, D] views.
@@ -256,19 +329,22 @@ Pair attention_qkv_cpu(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlen
   return {o.to(qkv.scalar_type()), lse};
 }
 
-Tensor attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& qkv,
-                                  const Tensor& o, const Tensor& lse, int64_t heads,
-                                  const Tensor& cu_seqlens, FOVEA_CALL_PARAMETERS) {
+QkvGradients attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse,
+                                        const Tensor& qkv, const Tensor& o, const Tensor& lse,
+                                        int64_t heads, const Tensor& cu_seqlens,
+                                        FOVEA_BACKWARD_PARAMETERS) {
+  const AttentionCall call = FOVEA_BACKWARD_VALUE;
   check_dims("fovea::attention_qkv_backward", 3, {&d_o, &qkv, &o});
   const char* name = "fovea::attention_qkv_backward";
   const auto [q, k, v] = split_qkv(name, computed(qkv), heads);
-  Prepared prepared(name, q, k, v, FOVEA_CALL_VALUE, &cu_seqlens, &cu_seqlens);
+  Prepared prepared(name, q, k, v, call, &cu_seqlens, &cu_seqlens);
   const Tensor d_qkv = at::empty(qkv.sizes(), q.options());
   const auto [d_q, d_k, d_v] = split_qkv(name, d_qkv, heads);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
-  prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
-                    d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), d_q, d_k, d_v);
-  return d_qkv.to(qkv.scalar_type());
+  const auto [d_bias, d_distance_bias, d_sinks] = prepared.backward(
+      as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
+      d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), d_q, d_k, d_v, call);
+  return {d_qkv.to(qkv.scalar_type()), d_bias, d_distance_bias, d_sinks};
 }
 
 }  // namespace

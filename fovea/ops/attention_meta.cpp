@@ -1,4 +1,6 @@
 // Shapes and layouts of the attention operators' results, for Meta and fake tensors.
+#include <array>
+
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -28,16 +30,30 @@ Tensor empty_heads(const Tensor& x, const c10::SymInt& dim) {
 
 Tensor empty_dense(const Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); }
 
+/// d_bias, d_distance_bias, d_sinks.
+std::array<Tensor, 3> mod_gradients(const Tensor& q, const AttentionCall& call) {
+  const auto like = [&](const MaybeTensor& x, bool wanted = true) {
+    return x && wanted ? empty_dense(*x) : at::empty({0}, q.options());
+  };
+  return {like(call.bias, call.bias_gradient), like(call.distance_bias), like(call.sinks)};
+}
+
 Pair attention_meta(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_TYPES) {
   check_dims("fovea::attention", 4, {&q, &k, &v});
   return {empty_heads(q, v.sym_size(3)),
           at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)}, lse_options(q))};
 }
 
-Triple attention_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& q, const Tensor& k,
-                               const Tensor& v, const Tensor&, const Tensor&, FOVEA_CALL_TYPES) {
-  return {empty_heads(q, q.sym_size(3)), empty_heads(k, k.sym_size(3)),
-          empty_heads(v, v.sym_size(3))};
+Gradients attention_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& q,
+                                  const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
+                                  FOVEA_BACKWARD_PARAMETERS) {
+  auto [d_bias, d_distance_bias, d_sinks] = mod_gradients(q, FOVEA_BACKWARD_VALUE);
+  return {empty_heads(q, q.sym_size(3)),
+          empty_heads(k, k.sym_size(3)),
+          empty_heads(v, v.sym_size(3)),
+          d_bias,
+          d_distance_bias,
+          d_sinks};
 }
 
 Pair attention_varlen_meta(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&,
@@ -47,11 +63,12 @@ Pair attention_varlen_meta(const Tensor& q, const Tensor& k, const Tensor& v, co
           at::empty_symint({q.sym_size(1), q.sym_size(0)}, lse_options(q))};
 }
 
-Triple attention_varlen_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& q,
-                                      const Tensor& k, const Tensor& v, const Tensor&,
-                                      const Tensor&, const Tensor&, const Tensor&,
-                                      FOVEA_CALL_TYPES) {
-  return {empty_dense(q), empty_dense(k), empty_dense(v)};
+Gradients attention_varlen_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& q,
+                                         const Tensor& k, const Tensor& v, const Tensor&,
+                                         const Tensor&, const Tensor&, const Tensor&,
+                                         FOVEA_BACKWARD_PARAMETERS) {
+  auto [d_bias, d_distance_bias, d_sinks] = mod_gradients(q, FOVEA_BACKWARD_VALUE);
+  return {empty_dense(q), empty_dense(k), empty_dense(v), d_bias, d_distance_bias, d_sinks};
 }
 
 Pair attention_qkv_meta(const Tensor& qkv, int64_t heads, const Tensor&, FOVEA_CALL_TYPES) {
@@ -60,10 +77,11 @@ Pair attention_qkv_meta(const Tensor& qkv, int64_t heads, const Tensor&, FOVEA_C
           at::empty_symint({heads, qkv.sym_size(0)}, lse_options(qkv))};
 }
 
-Tensor attention_qkv_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& qkv,
-                                   const Tensor&, const Tensor&, int64_t, const Tensor&,
-                                   FOVEA_CALL_TYPES) {
-  return empty_dense(qkv);
+QkvGradients attention_qkv_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& qkv,
+                                         const Tensor&, const Tensor&, int64_t, const Tensor&,
+                                         FOVEA_BACKWARD_PARAMETERS) {
+  auto [d_bias, d_distance_bias, d_sinks] = mod_gradients(qkv, FOVEA_BACKWARD_VALUE);
+  return {empty_dense(qkv), d_bias, d_distance_bias, d_sinks};
 }
 
 }  // namespace

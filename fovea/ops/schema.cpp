@@ -10,7 +10,13 @@ namespace {
 const std::string kCommon =
     "float? scale=None, float dropout_p=0.0, SymInt dropout_seed=0, bool top_left=False, "
     "Tensor? key_lengths=None, Tensor? intervals=None, Tensor? block_mask=None, "
-    "Tensor? global_tokens=None";
+    "Tensor? global_tokens=None, float softcap=0.0, Tensor? bias=None, "
+    "Tensor? distance_bias=None, Tensor? alibi_slopes=None, Tensor? sinks=None";
+
+// What the backwards take and give beside that. The gradient of a dense bias is made only when
+// asked for; those of modifications that were not given, or not asked for, are empty.
+const std::string kBackward = kCommon + ", bool bias_gradient=False";
+const std::string kModGradients = "Tensor d_bias, Tensor d_distance_bias, Tensor d_sinks)";
 
 }  // namespace
 
@@ -20,18 +26,18 @@ TORCH_LIBRARY(fovea, m) {
       ") -> (Tensor o, Tensor lse)");
   def("attention_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, "
       "Tensor lse, str pattern='full', *, " +
-      kCommon + ") -> (Tensor d_q, Tensor d_k, Tensor d_v)");
+      kBackward + ") -> (Tensor d_q, Tensor d_k, Tensor d_v, " + kModGradients);
   def("attention_varlen(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens_q, Tensor cu_seqlens_k, "
       "str pattern='full', *, " +
       kCommon + ") -> (Tensor o, Tensor lse)");
   def("attention_varlen_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor "
       "o, Tensor lse, Tensor cu_seqlens_q, Tensor cu_seqlens_k, str pattern='full', *, " +
-      kCommon + ") -> (Tensor d_q, Tensor d_k, Tensor d_v)");
+      kBackward + ") -> (Tensor d_q, Tensor d_k, Tensor d_v, " + kModGradients);
   def("attention_qkv(Tensor qkv, int heads, Tensor cu_seqlens, str pattern='full', *, " + kCommon +
       ") -> (Tensor o, Tensor lse)");
   def("attention_qkv_backward(Tensor d_o, Tensor? d_lse, Tensor qkv, Tensor o, Tensor lse, int "
       "heads, Tensor cu_seqlens, str pattern='full', *, " +
-      kCommon + ") -> Tensor d_qkv");
+      kBackward + ") -> (Tensor d_qkv, " + kModGradients);
   def("dropout(Tensor x, float p, SymInt seed, *, Tensor? residual=None) -> Tensor");
   def("rotary(Tensor x, Tensor table, Tensor positions, int heads, bool inverse=False) -> Tensor");
 }

@@ -8,12 +8,13 @@ taken from, in this order: the environment variable ``FOVEA_OPS_LIBRARY``, this 
 ``build/release/lib`` and ``build/dev/lib`` of the source tree around it.
 """
 
+import math
 import os
 from pathlib import Path
 
 import torch
 
-__all__ = ["attention", "attention_varlen", "library_path"]
+__all__ = ["attention", "attention_varlen", "library_path", "t5_distance_bias"]
 
 
 def library_path() -> str:
@@ -59,6 +60,11 @@ def attention(
     intervals: torch.Tensor | None = None,
     block_mask: torch.Tensor | None = None,
     global_tokens: torch.Tensor | None = None,
+    softcap: float = 0.0,
+    bias: torch.Tensor | None = None,
+    distance_bias: torch.Tensor | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention where ``pattern`` says which keys a query sees.
@@ -74,7 +80,15 @@ def attention(
     Patterns that mention them take ``key_lengths`` [B], ``intervals`` [Sq, 2], ``block_mask``
     [rows, columns] and ``global_tokens`` [n].
 
-    ``scale`` is 1/sqrt(D) unless given. Dropout is a function of ``dropout_seed`` and positions
+    A score is ``scale · q·k`` (``scale`` is 1/sqrt(D) unless given), then, in this order
+    (docs/scores.md): ``softcap · tanh(s / softcap)`` for ``softcap > 0``; plus ``bias``
+    [B|1, H|1, Sq|1, Sk] (extents of 1 broadcast, leading ones may be left out, -inf hides a key);
+    plus ``distance_bias`` [H|1, 2m+1], entry m + clamp(key position - query position, -m, m) (see
+    :func:`t5_distance_bias`); minus ``alibi_slopes`` [H] times the distance. ``sinks`` [H] are one
+    more score for each head that takes weight and gives nothing. Positions count as in the
+    pattern. All but the slopes are differentiable.
+
+    Dropout is a function of ``dropout_seed`` and positions
     only, the same for any number of threads; without a seed one is drawn from torch's generator
     (give one under torch.compile).
 
@@ -94,6 +108,11 @@ def attention(
         intervals=intervals,
         block_mask=block_mask,
         global_tokens=global_tokens,
+        softcap=softcap,
+        bias=bias,
+        distance_bias=distance_bias,
+        alibi_slopes=alibi_slopes,
+        sinks=sinks,
     )
     return (o, lse) if return_lse else o
 
@@ -110,6 +129,11 @@ def attention_varlen(
     dropout_p: float = 0.0,
     dropout_seed: int | None = None,
     top_left: bool = False,
+    softcap: float = 0.0,
+    bias: torch.Tensor | None = None,
+    distance_bias: torch.Tensor | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """:func:`attention` over documents packed one after another, without padding.
@@ -117,7 +141,7 @@ def attention_varlen(
     Shapes: query [Tq, Hq, D], key [Tk, Hkv, D], value [Tk, Hkv, Dv]; ``cu_seqlens_q`` and
     ``cu_seqlens_k`` int32 [N + 1]: document n is rows ``cu_seqlens[n]`` to ``cu_seqlens[n + 1]``.
     A query sees keys of its own document only, and ``pattern`` counts positions inside it: the
-    result is that of N separate calls.
+    result is that of N separate calls. ``bias`` is over the packed rows: [1, Hq|1, Tq|1, Tk].
 
     Returns o [Tq, Hq, Dv], and with ``return_lse`` also lse [Hq, Tq].
     """
@@ -132,5 +156,37 @@ def attention_varlen(
         dropout_p=dropout_p,
         dropout_seed=_seed(dropout_p, dropout_seed),
         top_left=top_left,
+        softcap=softcap,
+        bias=bias,
+        distance_bias=distance_bias,
+        alibi_slopes=alibi_slopes,
+        sinks=sinks,
     )
     return (o, lse) if return_lse else o
+
+
+def t5_distance_bias(
+    weight: torch.Tensor, *, bidirectional: bool = True, max_distance: int = 128
+) -> torch.Tensor:
+    """T5's relative position bias (Raffel et al. 2020, §2.1) as ``distance_bias``: [H, 2m+1].
+
+    ``weight`` is the table of buckets [buckets, H] (``relative_attention_bias.weight`` of a Hugging
+    Face T5), differentiable. Half of the buckets (of those for one side, when ``bidirectional``)
+    hold one distance each, the others grow logarithmically up to ``max_distance``; what is farther
+    shares the last one, so m = ``max_distance`` says it all.
+    """
+    distance = torch.arange(-max_distance, max_distance + 1, device=weight.device)
+    buckets = weight.shape[0]
+    if bidirectional:
+        buckets //= 2
+        bucket = (distance > 0) * buckets
+        distance = distance.abs()
+    else:
+        bucket = torch.zeros_like(distance)
+        distance = (-distance).clamp(min=0)
+    exact = buckets // 2
+    # float32, as T5 computes it: the edges of buckets are matters of rounding.
+    ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
+    bucket = bucket + torch.where(distance < exact, distance, far)
+    return weight[bucket].transpose(0, 1)

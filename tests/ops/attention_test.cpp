@@ -87,6 +87,46 @@ INSTANTIATE_TEST_SUITE_P(Patterns, AttentionOp,
                          ::testing::Values("full", "causal", "window(5,3)", "window(4)|global(2)",
                                            "chunked(16)", "random_blocks(8,2,5)|window(3)"));
 
+TEST(AttentionOpTest, IsTheOracleWithScoreModifications) {
+  const auto x = operands();
+  const auto make = [](at::IntArrayRef shape) {
+    return torch::randn(shape, torch::kDouble).requires_grad_();
+  };
+  AttentionArguments arguments;
+  arguments.softcap = 3;
+  arguments.bias = make({1, 4, 70, 81});
+  arguments.distance_bias = make({4, 21});
+  arguments.alibi_slopes = torch::rand({4}, torch::kDouble);
+  arguments.sinks = make({4});
+  auto bias = values(arguments.bias), distance_bias = values(arguments.distance_bias);
+  const auto slopes = values(arguments.alibi_slopes), sinks = values(arguments.sinks);
+  auto problem = problem_of(x, "window(30)|global(2)");
+  problem.score_mod.softcap = 3;
+  problem.score_mod.bias = contiguous_view(bias.data(), DType::kF64, 1, 4, 70, 81);
+  problem.score_mod.distance_bias = contiguous_view(distance_bias.data(), DType::kF64, 1, 4, 1, 21);
+  problem.score_mod.alibi_slopes = slopes.data();
+  problem.score_mod.sinks = sinks.data();
+
+  const auto [o, lse] = attention(x.q, x.k, x.v, "window(30)|global(2)", arguments);
+  const auto expected = reference::attention_forward(problem);
+  EXPECT_LT(error(o, expected.o), 1e-12);
+  EXPECT_LT(error(lse, expected.lse), 1e-12);
+  const auto d_o = torch::randn_like(o), d_lse = torch::randn_like(lse);
+  const auto gradients = torch::autograd::grad(
+      {o, lse}, {x.q, x.k, x.v, arguments.bias, arguments.distance_bias, arguments.sinks},
+      {d_o, d_lse});
+  const auto wanted = reference::attention_backward(problem, values(d_o), values(d_lse));
+  EXPECT_LT(error(gradients[0], wanted.d_q), 1e-11);
+  EXPECT_LT(error(gradients[1], wanted.d_k), 1e-11);
+  EXPECT_LT(error(gradients[2], wanted.d_v), 1e-11);
+  auto d_bias = wanted.d_bias;  // of each batch element
+  for (size_t i = 0; i < d_bias.size() / 2; ++i) d_bias[i] += d_bias[i + d_bias.size() / 2];
+  d_bias.resize(d_bias.size() / 2);
+  EXPECT_LT(error(gradients[3], d_bias), 1e-11);
+  EXPECT_LT(error(gradients[4], wanted.d_distance_bias), 1e-10);
+  EXPECT_LT(error(gradients[5], wanted.d_sinks), 1e-10);
+}
+
 TEST(AttentionOpTest, NoWorseThanTwiceTorch) {
   for (const auto type : {torch::kFloat, torch::kBFloat16}) {
     auto x = operands(type, 130, 130);
