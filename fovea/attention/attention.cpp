@@ -5,17 +5,12 @@
 #include <cstdlib>
 #include <new>
 
+#include "fovea/attention/conditions.h"
 #include "fovea/attention/launch.h"
 #include "fovea/core/log.h"
 
 namespace fovea {
 namespace {
-
-Status invalid(const std::vector<std::string>& unmet) {
-  std::string message;
-  for (const std::string& condition : unmet) message += (message.empty() ? "" : "\n") + condition;
-  return {ErrorCode::kInvalidInput, message};
-}
 
 Status check_score_mod(const char* function, const ScoreMod& mod) {
   if (!mod.cosine) return {};

@@ -1,70 +1,11 @@
-#include <algorithm>
 #include <string>
 #include <vector>
 
+#include "fovea/attention/conditions.h"
 #include "fovea/attention/launch.h"
 
 namespace fovea {
 namespace {
-
-std::string shape_text(const TensorView& t, int dims) {
-  std::string text = "[";
-  for (int i = 0; i < dims; ++i) {
-    if (i > 0) text += ", ";
-    text += std::to_string(t.shape[i]);
-  }
-  text += ']';
-  return text;
-}
-
-/// Collects what is wrong, each as "<function>: expected …, got …". Texts are made only for what is
-/// wrong: a call on a short sequence takes a few microseconds.
-class Conditions {
- public:
-  explicit Conditions(const char* function) : function_(function) {}
-
-  void add(const std::string& expected, const std::string& got) {
-    unmet_.push_back(std::string(function_) + ": expected " + expected + ", got " + got);
-  }
-
-  /// `letters`: the shape's name, of 3 or 4 extents.
-  void expect_shape(const char* name, const TensorView& t, const char* letters, int dims, int64_t b,
-                    int64_t h, int64_t s, int64_t d) {
-    const int64_t wanted[4] = {b, h, s, d};
-    if (std::equal(wanted, wanted + dims, t.shape)) return;
-    TensorView view;
-    std::copy_n(wanted, 4, view.shape);
-    add(std::string(name) + ' ' + letters + " = " + shape_text(view, dims), shape_text(t, dims));
-  }
-
-  void expect_type(const char* name, const TensorView& t, DType dtype) {
-    if (t.dtype != dtype) add(std::string(name) + " of " + name_of(dtype), name_of(t.dtype));
-  }
-
-  void expect_data(const char* name, const TensorView& t) {
-    const bool elements = t.shape[0] > 0 && t.shape[1] > 0 && t.shape[2] > 0 && t.shape[3] > 0;
-    if (elements && t.data == nullptr) add(std::string(name) + " with data", "a null pointer");
-    if (t.shape[3] > 1 && t.strides[3] != 1) {
-      add(std::string(name) + " with a contiguous last dimension",
-          "stride " + std::to_string(t.strides[3]));
-    }
-  }
-
-  std::vector<std::string> take() { return std::move(unmet_); }
-
- private:
-  const char* function_;
-  std::vector<std::string> unmet_;
-};
-
-void expect_operand(Conditions& c, const char* name, const TensorView& t) {
-  c.expect_data(name, t);
-  const int64_t d = t.shape[3];
-  if (d < 8 || d > 256 || d % 8 != 0) {
-    c.add(std::string("last extent of ") + name + " a multiple of 8 in [8, 256]",
-          std::to_string(d) + " in " + name + ' ' + shape_text(t, 4));
-  }
-}
 
 std::string either(int64_t extent) { return extent == 1 ? "1" : "1 or " + std::to_string(extent); }
 
@@ -122,9 +63,9 @@ void expect_plans(Conditions& c, const AttentionProblem& p) {
 /// q, k, v among themselves, with the plans and with the score modifications.
 void expect_problem(Conditions& c, const AttentionProblem& p) {
   const TensorView &q = p.q, &k = p.k, &v = p.v;
-  expect_operand(c, "q", q);
-  expect_operand(c, "k", k);
-  expect_operand(c, "v", v);
+  c.expect_operand("q", q);
+  c.expect_operand("k", k);
+  c.expect_operand("v", v);
   if (q.dtype != DType::kF32 && q.dtype != DType::kBF16 && q.dtype != DType::kF64) {
     c.add("q of f32, bf16 or f64", name_of(q.dtype));
   }

@@ -4,6 +4,7 @@
 
 #include "fovea/core/cpu_features.h"
 #include "fovea/core/tensor_view.h"
+#include "fovea/kernels/linear/linear.h"
 #include "fovea/pattern/block_plan.h"
 
 namespace fovea::kernels {
@@ -126,6 +127,8 @@ struct Engine {
   Isa isa;
   const AttentionKernels<float>* f32;
   const AttentionKernels<double>* f64;
+  const LinearKernels<float>* linear_f32;
+  const LinearKernels<double>* linear_f64;
   /// GFLOP of register-only fused multiply-adds per second on the calling thread, measured for
   /// about `seconds`: what a kernel's speed is compared with.
   double (*measure_peak)(double seconds);

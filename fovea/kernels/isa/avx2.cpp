@@ -11,6 +11,8 @@ const Engine kAvx2Engine = {"avx2",
                             Isa::kAvx2,
                             &isa_avx2::kAttentionKernels<float>,
                             nullptr,
+                            &isa_avx2::kLinearKernels<float>,
+                            nullptr,
                             isa_avx2::measure_peak,
                             FOVEA_ENGINE_FLAGS};
 

@@ -11,6 +11,8 @@ const Engine kAvx512Engine = {"avx512",
                               Isa::kAvx512,
                               &isa_avx512::kAttentionKernels<float>,
                               nullptr,
+                              &isa_avx512::kLinearKernels<float>,
+                              nullptr,
                               isa_avx512::measure_peak,
                               FOVEA_ENGINE_FLAGS};
 

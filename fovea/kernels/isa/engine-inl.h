@@ -7,6 +7,8 @@
 
 #include "fovea/kernels/attention/backward-inl.h"
 #include "fovea/kernels/attention/forward-inl.h"
+#include "fovea/kernels/linear/backward-inl.h"
+#include "fovea/kernels/linear/forward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
@@ -17,6 +19,9 @@ template <typename T>
 constexpr AttentionKernels<T> kAttentionKernels = {
     load_rows<T>,     store_rows<T>,   transpose<T>,   row_dots<T>,       add<T>,
     forward_begin<T>, forward_keys<T>, forward_end<T>, backward_begin<T>, backward_keys<T>};
+
+template <typename T>
+constexpr LinearKernels<T> kLinearKernels = {linear_forward<T>, linear_backward<T>};
 
 /// Independent multiply-adds on registers: more chains than latency times issue width.
 double measure_peak(double seconds) {

@@ -17,6 +17,8 @@ const Engine kScalarEngine = {"scalar",
                               Isa::kScalar,
                               &isa_scalar::kAttentionKernels<float>,
                               &isa_scalar::kAttentionKernels<double>,
+                              &isa_scalar::kLinearKernels<float>,
+                              &isa_scalar::kLinearKernels<double>,
                               isa_scalar::measure_peak,
                               FOVEA_ENGINE_FLAGS};
 

@@ -1,0 +1,301 @@
+#include "fovea/attention/linear_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+#include "fovea/attention/conditions.h"
+#include "fovea/attention/launch.h"
+#include "fovea/attention/scratch.h"
+#include "fovea/kernels/attention/engine.h"
+
+namespace fovea {
+namespace {
+
+using kernels::LinearHead;
+using kernels::LinearHeadGradients;
+using kernels::LinearKernels;
+
+int64_t sequences_of(const LinearAttentionProblem& p) {
+  return p.cu_seqlens_q.empty() ? p.q.shape[0] : static_cast<int64_t>(p.cu_seqlens_q.size()) - 1;
+}
+
+DType state_type(const LinearAttentionProblem& p) {
+  return p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
+// ---- conditions --------------------------------------------------------------------------------
+
+void expect_state(Conditions& c, const char* name, const TensorView& t,
+                  const LinearAttentionProblem& p) {
+  const int64_t columns = p.v.shape[3] + (p.normalise ? 1 : 0);
+  c.expect_type(name, t, state_type(p));
+  c.expect_shape(name, t, p.normalise ? "[N, H, D, Dv + 1]" : "[N, H, D, Dv]", 4, sequences_of(p),
+                 p.q.shape[1], p.q.shape[3], columns);
+  const int64_t dense[4] = {t.shape[1] * t.shape[2] * t.shape[3], t.shape[2] * t.shape[3],
+                            t.shape[3], 1};
+  for (int i = 0; i < 4; ++i) {
+    if (t.shape[i] > 1 && t.strides[i] != dense[i]) {
+      return c.add(std::string("a contiguous ") + name,
+                   "stride " + std::to_string(t.strides[i]) + " of dimension " + std::to_string(i));
+    }
+  }
+}
+
+void expect_bounds(Conditions& c, const char* name, std::span<const int32_t> bounds, int64_t rows) {
+  if (bounds.empty() || bounds.front() != 0 || bounds.back() != rows ||
+      !std::is_sorted(bounds.begin(), bounds.end())) {
+    c.add(std::string(name) + " that ascends from 0 to " + std::to_string(rows),
+          bounds.empty() ? "none"
+                         : "one from " + std::to_string(bounds.front()) + " to " +
+                               std::to_string(bounds.back()));
+  }
+}
+
+void expect_sequences(Conditions& c, const LinearAttentionProblem& p) {
+  if (p.causal && p.q.shape[2] != p.k.shape[2]) {
+    c.add("q and k of one length when causal",
+          std::to_string(p.q.shape[2]) + " and " + std::to_string(p.k.shape[2]));
+  }
+  if (p.cu_seqlens_q.empty() && p.cu_seqlens_k.empty()) return;
+  if (p.q.shape[0] != 1) c.add("a batch of 1 with cu_seqlens", std::to_string(p.q.shape[0]));
+  expect_bounds(c, "cu_seqlens_q", p.cu_seqlens_q, p.q.shape[2]);
+  expect_bounds(c, "cu_seqlens_k", p.cu_seqlens_k, p.k.shape[2]);
+  if (p.cu_seqlens_q.size() != p.cu_seqlens_k.size()) {
+    c.add("as many documents of q as of k", std::to_string(p.cu_seqlens_q.size()) + " and " +
+                                                std::to_string(p.cu_seqlens_k.size()) + " bounds");
+  } else if (p.causal &&
+             !std::equal(p.cu_seqlens_q.begin(), p.cu_seqlens_q.end(), p.cu_seqlens_k.begin())) {
+    c.add("the same documents of q and k when causal", "different bounds");
+  }
+}
+
+void expect_problem(Conditions& c, const LinearAttentionProblem& p) {
+  const TensorView &q = p.q, &k = p.k, &v = p.v;
+  c.expect_operand("q", q);
+  c.expect_operand("k", k);
+  c.expect_operand("v", v);
+  if (q.dtype != DType::kF32 && q.dtype != DType::kBF16 && q.dtype != DType::kF64) {
+    c.add("q of f32, bf16 or f64", name_of(q.dtype));
+  }
+  c.expect_type("k", k, q.dtype);
+  c.expect_type("v", v, q.dtype);
+  c.expect_shape("k", k, "[B, H, Sk, D]", 4, q.shape[0], q.shape[1], k.shape[2], q.shape[3]);
+  c.expect_shape("v", v, "[B, H, Sk, Dv]", 4, q.shape[0], q.shape[1], k.shape[2], v.shape[3]);
+  expect_sequences(c, p);
+  if (!p.decay.empty()) {
+    if (!p.causal) c.add("no decay unless causal", "a decay");
+    c.expect_type("decay", p.decay, state_type(p));
+    c.expect_shape("decay", p.decay, "[B, H, S]", 3, q.shape[0], q.shape[1], k.shape[2], 1);
+  }
+  if (!p.initial_state.empty()) expect_state(c, "initial_state", p.initial_state, p);
+  if (!std::isfinite(p.scale) || (p.normalise && p.scale != 1)) {
+    c.add(p.normalise ? "a scale of 1 with the normaliser" : "a finite scale",
+          std::to_string(p.scale));
+  }
+  if (!(p.eps >= 0 && std::isfinite(p.eps))) c.add("a finite eps >= 0", std::to_string(p.eps));
+}
+
+void expect_outputs(Conditions& c, const LinearAttentionProblem& p,
+                    const LinearAttentionOutputs& out) {
+  const TensorView& q = p.q;
+  c.expect_data("o", out.o);
+  c.expect_type("o", out.o, q.dtype);
+  c.expect_shape("o", out.o, "[B, H, Sq, Dv]", 4, q.shape[0], q.shape[1], q.shape[2], p.v.shape[3]);
+  if (p.normalise) {
+    c.expect_data("denominator", out.denominator);
+    c.expect_type("denominator", out.denominator, state_type(p));
+    c.expect_shape("denominator", out.denominator, "[B, H, Sq]", 3, q.shape[0], q.shape[1],
+                   q.shape[2], 1);
+  }
+  if (!out.final_state.empty()) expect_state(c, "final_state", out.final_state, p);
+}
+
+void expect_like(Conditions& c, const char* name, const TensorView& t, const TensorView& like) {
+  c.expect_data(name, t);
+  c.expect_type(name, t, like.dtype);
+  c.expect_shape(name, t, "[B, H, S, D]", 4, like.shape[0], like.shape[1], like.shape[2],
+                 like.shape[3]);
+}
+
+void expect_gradients(Conditions& c, const LinearAttentionProblem& p,
+                      const LinearAttentionOutputs& out, const LinearAttentionGradients& g) {
+  expect_like(c, "d_o", g.d_o, out.o);
+  expect_like(c, "d_q", g.d_q, p.q);
+  expect_like(c, "d_k", g.d_k, p.k);
+  expect_like(c, "d_v", g.d_v, p.v);
+  if (p.decay.empty() != g.d_decay.empty()) {
+    c.add(p.decay.empty() ? "no d_decay without a decay" : "d_decay with a decay",
+          g.d_decay.empty() ? "none" : "one");
+  } else if (!p.decay.empty()) {
+    expect_like(c, "d_decay", g.d_decay, p.decay);
+  }
+  if (!g.d_final_state.empty()) expect_state(c, "d_final_state", g.d_final_state, p);
+  if (!g.d_initial_state.empty()) expect_state(c, "d_initial_state", g.d_initial_state, p);
+}
+
+// ---- heads -------------------------------------------------------------------------------------
+
+/// One head of one sequence as a task.
+struct Task {
+  int64_t sequence, head, batch;
+  int64_t q_begin, q_len, k_begin, kv_len;
+};
+
+std::vector<Task> make_tasks(const LinearAttentionProblem& p) {
+  std::vector<Task> tasks;
+  const bool packed = !p.cu_seqlens_q.empty();
+  for (int64_t n = 0; n < sequences_of(p); ++n) {
+    Task task = {n, 0, packed ? 0 : n, 0, p.q.shape[2], 0, p.k.shape[2]};
+    if (packed) {
+      task.q_begin = p.cu_seqlens_q[n];
+      task.q_len = p.cu_seqlens_q[n + 1] - task.q_begin;
+      task.k_begin = p.cu_seqlens_k[n];
+      task.kv_len = p.cu_seqlens_k[n + 1] - task.k_begin;
+    }
+    for (task.head = 0; task.head < p.q.shape[1]; ++task.head) tasks.push_back(task);
+  }
+  std::stable_sort(tasks.begin(), tasks.end(), [](const Task& x, const Task& y) {
+    return x.q_len + x.kv_len > y.q_len + y.kv_len;
+  });
+  return tasks;
+}
+
+kernels::LinearRows rows_of(const TensorView& t, const Task& task, int64_t begin) {
+  const int64_t offset =
+      task.batch * t.strides[0] + task.head * t.strides[1] + begin * t.strides[2];
+  return {static_cast<char*>(t.data) + offset * size_of(t.dtype), t.strides[2]};
+}
+
+template <typename T>
+kernels::LinearValues<T> values_of(const TensorView& t, const Task& task, int64_t begin) {
+  if (t.empty()) return {};
+  return {t.row<T>(task.batch, task.head, begin), t.strides[2]};
+}
+
+template <typename T>
+T* state_of(const TensorView& t, const Task& task) {
+  if (t.empty()) return nullptr;
+  return static_cast<T*>(t.data) +
+         (task.sequence * t.shape[1] + task.head) * t.shape[2] * t.shape[3];
+}
+
+template <typename T>
+LinearHead<T> head_of(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
+                      const Task& task) {
+  LinearHead<T> head;
+  head.q_len = task.q_len;
+  head.kv_len = task.kv_len;
+  head.head_dim = static_cast<int>(p.q.shape[3]);
+  head.value_dim = static_cast<int>(p.v.shape[3]);
+  head.dtype = p.q.dtype;
+  head.map = p.map;
+  head.causal = p.causal;
+  head.normalise = p.normalise;
+  head.scale = static_cast<T>(p.scale);
+  head.eps = static_cast<T>(p.eps);
+  head.q = rows_of(p.q, task, task.q_begin);
+  head.k = rows_of(p.k, task, task.k_begin);
+  head.v = rows_of(p.v, task, task.k_begin);
+  head.o = rows_of(out.o, task, task.q_begin);
+  head.decay = {};
+  if (!p.decay.empty()) {
+    head.decay = {p.decay.row<const T>(task.batch, task.head, task.k_begin), p.decay.strides[2]};
+  }
+  head.denominator = values_of<T>(p.normalise ? out.denominator : TensorView{}, task, task.q_begin);
+  head.initial_state = state_of<T>(p.initial_state, task);
+  head.final_state = state_of<T>(out.final_state, task);
+  return head;
+}
+
+/// Runs `body(head, task)` for every head of every sequence.
+template <typename T, typename Body>
+void for_each_head(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
+                   double flop_per_step, const Body& body) {
+  const std::vector<Task> tasks = make_tasks(p);
+  const double steps =
+      static_cast<double>(p.q.shape[0] * p.q.shape[1]) * static_cast<double>(p.k.shape[2]);
+  run_tasks(static_cast<int64_t>(tasks.size()), steps * flop_per_step, [&](int64_t i) {
+    const Task& task = tasks[static_cast<size_t>(i)];
+    LinearHead<T> head = head_of<T>(p, out, task);
+    Scratch<T> scratch(static_cast<size_t>(kernels::linear_scratch(head.head_dim, head.value_dim)));
+    head.scratch = scratch.take(0);
+    body(head, task);
+  });
+}
+
+/// Multiply-adds of one step of one head through the state, times two.
+double flop_per_step(const LinearAttentionProblem& p) {
+  return 4.0 * static_cast<double>(p.q.shape[3] * p.v.shape[3]);
+}
+
+template <typename T>
+void forward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
+             const LinearKernels<T>& kernels) {
+  for_each_head<T>(p, out, flop_per_step(p),
+                   [&](const LinearHead<T>& head, const Task&) { kernels.forward(head); });
+}
+
+template <typename T>
+void backward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
+              const LinearAttentionGradients& g, const LinearKernels<T>& kernels) {
+  for_each_head<T>(p, out, 3 * flop_per_step(p), [&](const LinearHead<T>& head, const Task& task) {
+    LinearHeadGradients<T> gradients;
+    gradients.d_o = rows_of(g.d_o, task, task.q_begin);
+    gradients.d_q = rows_of(g.d_q, task, task.q_begin);
+    gradients.d_k = rows_of(g.d_k, task, task.k_begin);
+    gradients.d_v = rows_of(g.d_v, task, task.k_begin);
+    gradients.d_decay = values_of<T>(g.d_decay, task, task.k_begin);
+    gradients.d_final_state = state_of<T>(g.d_final_state, task);
+    gradients.d_initial_state = state_of<T>(g.d_initial_state, task);
+    kernels.backward(head, gradients);
+  });
+}
+
+/// Runs `body` with the engine; a failed allocation becomes a status.
+template <typename Body>
+Status run(const LinearAttentionProblem& p, const Body& body) {
+  try {
+    body(kernels::engine_for(p.q.dtype == DType::kF64));
+  } catch (const std::bad_alloc&) {
+    return {ErrorCode::kFailed, "linear_attention: no memory for the scratch of this problem"};
+  } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set
+    return {error.code(), error.what()};
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
+                                          const LinearAttentionOutputs& outputs) {
+  Conditions c("linear_attention");
+  expect_problem(c, problem);
+  expect_outputs(c, problem, outputs);
+  return c.take();
+}
+
+Status linear_attention_forward(const LinearAttentionProblem& problem,
+                                const LinearAttentionOutputs& outputs) {
+  if (const auto unmet = unmet_conditions(problem, outputs); !unmet.empty()) return invalid(unmet);
+  return run(problem, [&](const kernels::Engine& engine) {
+    problem.q.dtype == DType::kF64 ? forward(problem, outputs, *engine.linear_f64)
+                                   : forward(problem, outputs, *engine.linear_f32);
+  });
+}
+
+Status linear_attention_backward(const LinearAttentionProblem& problem,
+                                 const LinearAttentionOutputs& outputs,
+                                 const LinearAttentionGradients& gradients) {
+  Conditions c("linear_attention_backward");
+  expect_problem(c, problem);
+  expect_outputs(c, problem, outputs);
+  expect_gradients(c, problem, outputs, gradients);
+  if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
+  return run(problem, [&](const kernels::Engine& engine) {
+    problem.q.dtype == DType::kF64 ? backward(problem, outputs, gradients, *engine.linear_f64)
+                                   : backward(problem, outputs, gradients, *engine.linear_f32);
+  });
+}
+
+}  // namespace fovea

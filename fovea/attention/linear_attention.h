@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fovea/core/status.h"
+#include "fovea/core/tensor_view.h"
+#include "fovea/pattern/feature_map.h"
+
+namespace fovea {
+
+/// Linear attention for one call: softmax's weights are replaced by f(q)·f(k), so that keys and
+/// values are summed up in a state of fixed size. For each sequence and head, with f = `map`:
+///
+///     S_t = exp(decay_t) S_{t-1} + f(k_t) v_tᵀ       z_t = exp(decay_t) z_{t-1} + f(k_t)
+///     o_t = scale · S_tᵀ f(q_t)     or, normalised,  S_tᵀ f(q_t) / (z_t·f(q_t) + eps)
+///
+/// Not causal: every query reads the state after the last key, and there is no decay.
+///
+/// Shapes: q [B, H, Sq, D], k [B, H, Sk, D], v [B, H, Sk, Dv], Sq = Sk when causal; any strides
+/// with a contiguous last dimension; D and Dv multiples of 8 up to 256, may differ. One dtype for
+/// q, k, v: f32, bf16 or f64. A sequence is a batch element, or, with cu_seqlens (B = 1), rows
+/// [cu_seqlens[n], cu_seqlens[n + 1]). decay [B, H, S], natural logarithms <= 0, strides of 0
+/// allowed (one decay a head). States [N, H, D, Dv + normalise] for N sequences, contiguous, z last
+/// in a row. decay and states: f32 (f64 for f64 problems). Empty views: no decay, a state of zeros.
+struct LinearAttentionProblem {
+  TensorView q, k, v;
+  TensorView decay;
+  TensorView initial_state;
+  std::span<const int32_t> cu_seqlens_q, cu_seqlens_k;  ///< [N + 1] each, or empty
+  FeatureMap map = FeatureMap::kEluPlusOne;
+  bool causal = false;
+  bool normalise = true;
+  double scale = 1;   ///< must be 1 when normalised
+  double eps = 1e-6;  ///< added to the denominator, >= 0
+};
+
+/// o [B, H, Sq, Dv] in the problem's dtype. denominator [B, H, Sq] (last extent 1), z·f(q) + eps,
+/// of the states' type; only when normalised. final_state: as initial_state, may be the same
+/// memory; empty: not wanted (the backward never reads it).
+struct LinearAttentionOutputs {
+  TensorView o, denominator, final_state;
+};
+
+/// d_o: as o. d_final_state: as the state, or empty. d_q, d_k, d_v: as q, k, v; d_decay [B, H, S],
+/// wanted if and only if there is a decay, not with strides of 0; d_initial_state: as the state, or
+/// empty. All overwritten.
+struct LinearAttentionGradients {
+  TensorView d_o, d_final_state;
+  TensorView d_q, d_k, d_v, d_decay, d_initial_state;
+};
+
+/// Every unmet condition of a call, each as "linear_attention: expected …, got …".
+std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
+                                          const LinearAttentionOutputs& outputs);
+
+/// Computes o, denominator and the final state. One step of generation is a call of length 1 with
+/// the same memory as initial and final state. Errors: kInvalidInput with all unmet conditions.
+/// Numerics: f32 arithmetic and states for f32 and bf16 storage, f64 for f64; one rounding at the
+/// end; decays are added up as logarithms, so nothing overflows at any length; bits do not
+/// depend on the thread count. A NaN or infinity reaches its chunk of 32 steps and what follows.
+/// Cost: 4·D·Dv multiply-adds a step and head and some for the chunks, linear in the length; memory
+/// beyond the results does not grow with it. Source: Katharopoulos et al. 2020; with a constant
+/// decay a head Sun et al. 2023 (RetNet), with one a step Dao and Gu 2024 (Mamba-2).
+Status linear_attention_forward(const LinearAttentionProblem& problem,
+                                const LinearAttentionOutputs& outputs);
+
+/// Computes the gradients from the forward's o and denominator. Same conditions, numerics, threads;
+/// states are recomputed. About 3 times the forward's cost.
+Status linear_attention_backward(const LinearAttentionProblem& problem,
+                                 const LinearAttentionOutputs& outputs,
+                                 const LinearAttentionGradients& gradients);
+
+}  // namespace fovea

@@ -1,0 +1,282 @@
+#pragma once
+
+// What the directions of linear attention share: panels of a chunk, feature maps, and the weights
+// that the decay gives to the pairs of a chunk.
+//
+// With g_t the logarithm of step t's decay and rows 0 … n-1 of a chunk that starts from state S:
+//
+//     w_ij   = exp(g_{j+1} + … + g_i)    (j <= i)       weight of key j for query i
+//     e_i    = exp(g_0 + … + g_i)                       of S for query i
+//     r_j    = exp(g_{j+1} + … + g_{n-1})               of key j in the state after the chunk
+//     total  = e_{n-1}                                  of S in the state after the chunk
+//
+// Logarithms are added up afresh for each key, never subtracted: nothing overflows, decays near 1
+// keep their digits, what vanishes is smaller than the type's smallest number, and a step may
+// forget everything (g = -inf).
+
+#include <cstring>
+#include <limits>
+
+#include "fovea/kernels/attention/vector-inl.h"
+#include "fovea/kernels/linear/linear.h"
+#include "fovea/kernels/mma/fma-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fovea::kernels {
+namespace FOVEA_ISA_NAMESPACE {
+namespace {
+
+constexpr int kC = kLinearChunk;
+
+/// Rows of a triangular product that are clipped together.
+constexpr int kBlock = 16;
+static_assert(kC % kBlock == 0);
+
+/// Cuts the head's scratch into panels.
+template <typename T>
+class Panels {
+ public:
+  explicit Panels(const LinearHead<T>& head)
+      : d(linear_stride(head.head_dim)), dv(linear_stride(head.value_dim)), next_(head.scratch) {}
+  HWY_INLINE T* take(int rows, int columns) {
+    T* panel = next_;
+    next_ += static_cast<ptrdiff_t>(rows) * columns;
+    return panel;
+  }
+
+  const int d, dv;  ///< columns of panels of features and of values
+
+ private:
+  T* next_;
+};
+
+template <typename T>
+HWY_INLINE void clear(T* x, ptrdiff_t n) {
+  std::memset(x, 0, sizeof(T) * static_cast<size_t>(n));
+}
+
+HWY_INLINE int rows_of_chunk(int64_t len, int64_t first) {
+  return static_cast<int>(HWY_MIN(int64_t{kC}, len - first));
+}
+
+/// Rows [first, first + rows) of a tensor; the rest of the panel's kC rows are zero.
+template <typename T>
+HWY_INLINE void load_chunk(const LinearHead<T>& head, const LinearRows& x, int64_t first, int rows,
+                           int dim, T* panel, int ld) {
+  const char* data = static_cast<const char*>(x.data) + first * x.stride * size_of(head.dtype);
+  load_rows<T>(data, head.dtype, x.stride, rows, kC, dim, panel, ld);
+}
+
+template <typename T>
+HWY_INLINE void store_chunk(const LinearHead<T>& head, const T* panel, int ld, int64_t first,
+                            int rows, int dim, const LinearRows& x) {
+  char* data = static_cast<char*>(x.data) + first * x.stride * size_of(head.dtype);
+  store_rows<T>(panel, ld, rows, dim, T{1}, data, head.dtype, x.stride);
+}
+
+/// f(x) of a chunk's rows; what is beyond `rows` and `dim` stays zero.
+template <typename T>
+HWY_INLINE void load_features(const LinearHead<T>& head, const LinearRows& x, int64_t first,
+                              int rows, T* panel, int ld) {
+  const Tag<T> d;
+  load_chunk(head, x, first, rows, head.head_dim, panel, ld);
+  if (head.map == FeatureMap::kIdentity) return;
+  const auto log2e = hn::Set(d, static_cast<T>(1.4426950408889634074)), one = hn::Set(d, T{1});
+  for (int r = 0; r < rows; ++r) {
+    T* row = panel + static_cast<ptrdiff_t>(r) * ld;
+    for (int c = 0; c < ld; c += kLanesOf<T>) {
+      const auto value = hn::Load(d, row + c);
+      const auto positive = hn::Gt(value, hn::Zero(d));
+      if (head.map == FeatureMap::kRelu) {  // keeps NaN
+        hn::Store(hn::IfThenElse(hn::Lt(value, hn::Zero(d)), hn::Zero(d), value), d, row + c);
+      } else {
+        const auto e = exp2(hn::Mul(value, log2e));
+        hn::Store(hn::IfThenElse(positive, hn::Add(value, one), e), d, row + c);
+      }
+    }
+    for (int c = head.head_dim; c < ld; ++c) row[c] = 0;
+  }
+}
+
+/// gradient *= f'(x), told by the feature f(x) itself: e^x is its own slope.
+template <typename T>
+HWY_INLINE void times_slope(const LinearHead<T>& head, const T* features, int rows, int ld,
+                            T* gradient) {
+  const Tag<T> d;
+  if (head.map == FeatureMap::kIdentity) return;
+  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(rows) * ld; i += kLanesOf<T>) {
+    const auto f = hn::Load(d, features + i), g = hn::Load(d, gradient + i);
+    if (head.map == FeatureMap::kRelu) {
+      hn::Store(hn::IfThenElse(hn::Eq(f, hn::Zero(d)), hn::Zero(d), g), d, gradient + i);
+    } else {
+      hn::Store(hn::IfThenElse(hn::Lt(f, hn::Set(d, T{1})), hn::Mul(f, g), g), d, gradient + i);
+    }
+  }
+}
+
+/// The weights of a chunk; see the top of the file. w is [key][query], 0 where query < key.
+template <typename T>
+struct Decay {
+  T* w;      ///< [kC, kC]
+  T *e, *r;  ///< [kC]
+  T total;
+};
+
+/// Weights without a decay: ones.
+template <typename T>
+HWY_INLINE void no_decay(Decay<T>* decay) {
+  for (int j = 0; j < kC; ++j) {
+    for (int i = 0; i < kC; ++i) decay->w[j * kC + i] = i < j ? T{0} : T{1};
+  }
+  decay->total = 1;
+}
+
+template <typename T>
+HWY_INLINE void chunk_decay(const LinearHead<T>& head, int64_t first, int rows, Decay<T>* decay) {
+  const Tag<T> d;
+  const T log2e = static_cast<T>(1.4426950408889634074);
+  const T* g = head.decay.data + first * head.decay.stride;
+  T* w = decay->w;
+  // Row j from row j + 1, as base-2 logarithms; minus infinity below the diagonal.
+  for (int i = 0; i < kC; ++i) w[(kC - 1) * kC + i] = -std::numeric_limits<T>::infinity();
+  w[kC * kC - 1] = 0;
+  const auto log2_of = [&](int i) { return i < rows ? log2e * g[i * head.decay.stride] : T{0}; };
+  for (int j = kC - 2; j >= 0; --j) {
+    T* row = w + j * kC;
+    const auto step = hn::Set(d, log2_of(j + 1));
+    for (int i = 0; i < kC; i += kLanesOf<T>) {
+      hn::Store(hn::Add(step, hn::Load(d, row + kC + i)), d, row + i);
+    }
+    row[j] = 0;
+  }
+  const auto before = hn::Set(d, log2_of(0));
+  for (int i = 0; i < kC; i += kLanesOf<T>) {
+    hn::Store(exp2(hn::Add(before, hn::Load(d, w + i))), d, decay->e + i);
+  }
+  for (int i = 0; i < kC * kC; i += kLanesOf<T>) hn::Store(exp2(hn::Load(d, w + i)), d, w + i);
+  for (int j = 0; j < kC; ++j) decay->r[j] = w[j * kC + rows - 1];
+  decay->total = decay->e[rows - 1];
+}
+
+/// 1/x, and 0 for a query that sees nothing.
+template <typename T>
+HWY_INLINE T inverse(T x) {
+  return x == 0 ? T{0} : 1 / x;
+}
+
+/// x[r] *= factor[r]
+template <typename T>
+HWY_INLINE void scale_rows(const T* factor, int rows, int ld, T* x) {
+  const Tag<T> d;
+  for (int r = 0; r < rows; ++r) {
+    const auto f = hn::Set(d, factor[r]);
+    for (int c = 0; c < ld; c += kLanesOf<T>) {
+      T* at = x + static_cast<ptrdiff_t>(r) * ld + c;
+      hn::Store(hn::Mul(f, hn::Load(d, at)), d, at);
+    }
+  }
+}
+
+template <typename T>
+HWY_INLINE void scale_all(T factor, ptrdiff_t n, T* x) {
+  const Tag<T> d;
+  const auto f = hn::Set(d, factor);
+  for (ptrdiff_t i = 0; i < n; i += kLanesOf<T>)
+    hn::Store(hn::Mul(f, hn::Load(d, x + i)), d, x + i);
+}
+
+/// y [ld] += Σ_r factor[r] · x[r]; a null factor is ones.
+template <typename T>
+HWY_INLINE void add_rows(const T* factor, const T* x, int rows, int ld, T* y) {
+  const Tag<T> d;
+  for (int c = 0; c < ld; c += kLanesOf<T>) {
+    auto sum = hn::Load(d, y + c);
+    for (int r = 0; r < rows; ++r) {
+      const auto value = hn::Load(d, x + static_cast<ptrdiff_t>(r) * ld + c);
+      sum = factor ? hn::MulAdd(hn::Set(d, factor[r]), value, sum) : hn::Add(sum, value);
+    }
+    hn::Store(sum, d, y + c);
+  }
+}
+
+/// y[r] += factor[r] · x; a null factor is ones.
+template <typename T>
+HWY_INLINE void add_to_rows(const T* factor, const T* x, int rows, int ld, T* y) {
+  const Tag<T> d;
+  for (int r = 0; r < rows; ++r) {
+    const auto f = hn::Set(d, factor ? factor[r] : T{1});
+    for (int c = 0; c < ld; c += kLanesOf<T>) {
+      T* at = y + static_cast<ptrdiff_t>(r) * ld + c;
+      hn::Store(hn::MulAdd(f, hn::Load(d, x + c), hn::Load(d, at)), d, at);
+    }
+  }
+}
+
+/// Scores of a chunk, [key][query]: w ∘ (x yᵀ + c), x the keys' rows [kC, ld], y_t [dim, kC] the
+/// queries' transposed, c [kC] one number a query or null. Blocks below the diagonal are not
+/// written.
+template <typename T>
+HWY_INLINE void chunk_scores(const T* x, int ld, const T* y_t, int dim, int rows, const T* c,
+                             const T* w, T* scores) {
+  const Tag<T> d;
+  for (int b = 0; b < rows; b += kBlock) {
+    const int keys = HWY_MIN(kBlock, rows - b);
+    T* block = scores + b * kC + b;
+    multiply<Walk::kRows, Into::kStore>(keys, kC - b, dim, x + static_cast<ptrdiff_t>(b) * ld, ld,
+                                        y_t + b, kC, block, kC);
+    for (int j = b; j < b + keys; ++j) {
+      for (int i = b; i < kC; i += kLanesOf<T>) {
+        T* at = scores + j * kC + i;
+        auto s = hn::Load(d, at);
+        if (c) s = hn::Add(s, hn::Load(d, c + i));
+        hn::Store(hn::Mul(s, hn::Load(d, w + j * kC + i)), d, at);
+      }
+    }
+  }
+}
+
+/// y[query] += Σ_key scores[key][query] · x[key] within the triangle.
+template <typename T>
+HWY_INLINE void add_from_keys(const T* scores, const T* x, int rows, int dim, int ld, T* y) {
+  for (int b = 0; b < rows; b += kBlock) {
+    const int queries = HWY_MIN(kBlock, rows - b);
+    multiply<Walk::kColumns, Into::kAdd>(queries, dim, b + queries, scores + b, kC, x, ld,
+                                         y + static_cast<ptrdiff_t>(b) * ld, ld);
+  }
+}
+
+/// y[key] += Σ_query scores[key][query] · x[query] within the triangle.
+template <typename T>
+HWY_INLINE void add_from_queries(const T* scores, const T* x, int rows, int dim, int ld, T* y) {
+  for (int b = 0; b < rows; b += kBlock) {
+    const int keys = HWY_MIN(kBlock, rows - b);
+    multiply<Walk::kRows, Into::kAdd>(keys, dim, rows - b, scores + b * kC + b, kC,
+                                      x + static_cast<ptrdiff_t>(b) * ld, ld,
+                                      y + static_cast<ptrdiff_t>(b) * ld, ld);
+  }
+}
+
+/// A state as the caller keeps it, [D, Dv + normalise], to panels s [D, dv stride] and z, or back.
+template <typename T>
+void load_state(const LinearHead<T>& head, const T* state, int ld, T* s, T* z) {
+  const int columns = head.value_dim + head.normalise;
+  for (int i = 0; i < head.head_dim; ++i) {
+    const T* row = state + static_cast<ptrdiff_t>(i) * columns;
+    std::memcpy(s + static_cast<ptrdiff_t>(i) * ld, row, sizeof(T) * head.value_dim);
+    if (head.normalise) z[i] = row[head.value_dim];
+  }
+}
+template <typename T>
+void store_state(const LinearHead<T>& head, const T* s, int ld, const T* z, T* state) {
+  const int columns = head.value_dim + head.normalise;
+  for (int i = 0; i < head.head_dim; ++i) {
+    T* row = state + static_cast<ptrdiff_t>(i) * columns;
+    std::memcpy(row, s + static_cast<ptrdiff_t>(i) * ld, sizeof(T) * head.value_dim);
+    if (head.normalise) row[head.value_dim] = z[i];
+  }
+}
+
+}  // namespace
+}  // namespace FOVEA_ISA_NAMESPACE
+}  // namespace fovea::kernels
+HWY_AFTER_NAMESPACE();

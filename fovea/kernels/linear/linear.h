@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+
+#include "fovea/core/tensor_view.h"
+#include "fovea/pattern/feature_map.h"
+
+namespace fovea::kernels {
+
+/// Steps that are worked on together: inside a chunk attention is quadratic, between chunks it goes
+/// through the state.
+constexpr int kLinearChunk = 32;
+
+/// Columns of a panel that holds rows of `dim` values: whole cache lines of f32.
+constexpr int linear_stride(int dim) { return (dim + 15) / 16 * 16; }
+
+/// Rows of one head in the storage type of the problem; `stride` counts elements.
+struct LinearRows {
+  void* data = nullptr;
+  int64_t stride = 0;
+};
+
+/// One number a row, in the compute type; null data: absent.
+template <typename T>
+struct LinearValues {
+  T* data = nullptr;
+  int64_t stride = 0;
+};
+
+/// One head of one sequence of linear attention. A state is [D, Dv + normalise], row-major,
+/// contiguous; the last column of a normalised one is z, the sum of features.
+template <typename T>
+struct LinearHead {
+  int64_t q_len, kv_len;  ///< equal when causal
+  int head_dim, value_dim;
+  DType dtype;
+  FeatureMap map;
+  bool causal, normalise;
+  T scale;  ///< of outputs; 1 when normalised
+  T eps;
+  LinearRows q, k, v, o;
+  LinearValues<const T> decay;  ///< natural logarithm for each step
+  LinearValues<T> denominator;  ///< z·f(q) + eps; written by the forward when normalised
+  const T* initial_state;       ///< null: zeros
+  T* final_state;               ///< null: not wanted; may be initial_state
+  T* scratch;                   ///< linear_scratch() elements on a cache line
+};
+
+template <typename T>
+struct LinearHeadGradients {
+  LinearRows d_o;
+  const T* d_final_state;  ///< null: zeros
+  LinearRows d_q, d_k, d_v;
+  LinearValues<T> d_decay;  ///< set if and only if there is a decay
+  T* d_initial_state;       ///< null: not wanted
+};
+
+/// Elements of scratch that either direction needs.
+inline int64_t linear_scratch(int head_dim, int value_dim) {
+  const int64_t d = linear_stride(head_dim), dv = linear_stride(value_dim), c = kLinearChunk;
+  return 2 * d * dv + 2 * d + c * (4 * d + 4 * dv) + 3 * c * c + 8 * c;
+}
+
+/// What one engine can do for linear attention in compute type T; noexcept, without allocation.
+template <typename T>
+struct LinearKernels {
+  void (*forward)(const LinearHead<T>& head);
+  /// Reads head.o, head.denominator and the inputs; head.final_state is not touched.
+  void (*backward)(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients);
+};
+
+}  // namespace fovea::kernels

@@ -1,0 +1,336 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/support/attention_problem.h"
+#include "tests/support/tolerance.h"
+
+#include "fovea/attention/linear_attention.h"
+#include "fovea/reference/linear_attention_reference.h"
+
+namespace fovea::testing {
+
+enum class DecayKind { kNone, kHead, kStep };
+
+/// What a test of linear attention varies.
+struct LinearCase {
+  int64_t batch = 1, heads = 2, q_len = 70, kv_len = 70, head_dim = 16, value_dim = 16;
+  DType dtype = DType::kF32;
+  FeatureMap map = FeatureMap::kEluPlusOne;
+  bool causal = true, normalise = true;
+  DecayKind decay = DecayKind::kNone;
+  bool states = false;
+  std::vector<int32_t> bounds;  ///< of packed documents, the same for q and k
+  int64_t pad = 0, offset = 0;
+  bool bshd = false;
+
+  std::string to_string() const {
+    return "b" + std::to_string(batch) + "_h" + std::to_string(heads) + "_q" +
+           std::to_string(q_len) + "_k" + std::to_string(kv_len) + "_d" + std::to_string(head_dim) +
+           "_v" + std::to_string(value_dim) + "_" + name_of(dtype) + "_" + name_of(map) +
+           (causal ? "_causal" : "") + (normalise ? "_normalised" : "") +
+           (decay == DecayKind::kHead   ? "_headdecay"
+            : decay == DecayKind::kStep ? "_stepdecay"
+                                        : "") +
+           (states ? "_states" : "");
+  }
+};
+
+/// Tensors of a case, and the oracle's problem.
+struct LinearTensors {
+  explicit LinearTensors(const LinearCase& the_case, uint32_t seed = 1)
+      : c(the_case),
+        q(c.dtype, c.batch, c.heads, c.q_len, c.head_dim, c.bshd, c.pad, c.offset),
+        k(c.dtype, c.batch, c.heads, c.kv_len, c.head_dim, c.bshd, c.pad, c.offset),
+        v(c.dtype, c.batch, c.heads, c.kv_len, c.value_dim, c.bshd, c.pad, c.offset),
+        decay(type(), c.decay == DecayKind::kStep ? c.batch : 1, c.heads,
+              c.decay == DecayKind::kStep ? c.kv_len : 1, 1),
+        initial(type(), sequences(), c.heads, c.head_dim, columns()),
+        o(c.dtype, c.batch, c.heads, c.q_len, c.value_dim, c.bshd, c.pad, c.offset),
+        denominator(type(), c.batch, c.heads, c.q_len, 1),
+        final(type(), sequences(), c.heads, c.head_dim, columns()),
+        d_o(c.dtype, c.batch, c.heads, c.q_len, c.value_dim, c.bshd, c.pad, c.offset),
+        d_final(type(), sequences(), c.heads, c.head_dim, columns()),
+        d_q(c.dtype, c.batch, c.heads, c.q_len, c.head_dim, c.bshd, c.pad, c.offset),
+        d_k(c.dtype, c.batch, c.heads, c.kv_len, c.head_dim, c.bshd, c.pad, c.offset),
+        d_v(c.dtype, c.batch, c.heads, c.kv_len, c.value_dim, c.bshd, c.pad, c.offset),
+        d_decay(type(), c.batch, c.heads, c.kv_len, 1),
+        d_initial(type(), sequences(), c.heads, c.head_dim, columns()) {
+    uint32_t i = seed * 100;
+    for (Tensor* t : {&q, &k, &v, &decay, &initial, &d_o, &d_final}) t->fill(i++);
+    // Denominators that pass through 0 have no meaning: positive where the map is not.
+    if (c.normalise && c.map == FeatureMap::kIdentity) {
+      for (Tensor* t : {&q, &k}) map(*t, [](double x) { return std::fabs(x); });
+    }
+    map(initial, [](double x) { return std::fabs(x); });
+    map(decay, [](double x) { return -std::fabs(x) / 4; });
+  }
+  LinearTensors(const LinearTensors&) = delete;
+
+  DType type() const { return c.dtype == DType::kF64 ? DType::kF64 : DType::kF32; }
+  int64_t sequences() const {
+    return c.bounds.empty() ? c.batch : static_cast<int64_t>(c.bounds.size()) - 1;
+  }
+  int64_t columns() const { return c.value_dim + (c.normalise ? 1 : 0); }
+
+  LinearAttentionProblem problem() const {
+    LinearAttentionProblem p;
+    p.q = q.view();
+    p.k = k.view();
+    p.v = v.view();
+    if (c.decay != DecayKind::kNone) p.decay = decay_view();
+    if (c.states) p.initial_state = initial.view();
+    p.cu_seqlens_q = p.cu_seqlens_k = c.bounds;
+    p.map = c.map;
+    p.causal = c.causal;
+    p.normalise = c.normalise;
+    p.scale = c.normalise ? 1 : 0.75;
+    p.eps = 0.125;
+    return p;
+  }
+  LinearAttentionOutputs outputs() const { return {o.view(), denominator.view(), final.view()}; }
+  LinearAttentionGradients gradients() const {
+    LinearAttentionGradients g;
+    g.d_o = d_o.view();
+    g.d_q = d_q.view();
+    g.d_k = d_k.view();
+    g.d_v = d_v.view();
+    if (c.decay != DecayKind::kNone) g.d_decay = d_decay.view();
+    if (c.states) {
+      g.d_final_state = d_final.view();
+      g.d_initial_state = d_initial.view();
+    }
+    return g;
+  }
+
+  reference::LinearProblem oracle() const {
+    const LinearAttentionProblem p = problem();
+    reference::LinearProblem r;
+    r.batch = c.batch;
+    r.heads = c.heads;
+    r.q_len = c.q_len;
+    r.kv_len = c.kv_len;
+    r.head_dim = c.head_dim;
+    r.value_dim = c.value_dim;
+    r.q = q.values();
+    r.k = k.values();
+    r.v = v.values();
+    if (c.decay != DecayKind::kNone) {
+      for (int64_t b = 0; b < c.batch; ++b) {
+        for (int64_t h = 0; h < c.heads; ++h) {
+          for (int64_t s = 0; s < c.kv_len; ++s) {
+            const bool step = c.decay == DecayKind::kStep;
+            r.decay.push_back(decay.get(step ? b : 0, h, step ? s : 0, 0));
+          }
+        }
+      }
+    }
+    if (c.states) r.initial_state = initial.values();
+    r.cu_seqlens_q.assign(c.bounds.begin(), c.bounds.end());
+    r.cu_seqlens_k = r.cu_seqlens_q;
+    r.map = c.map;
+    r.causal = c.causal;
+    r.normalise = c.normalise;
+    r.scale = p.scale;
+    r.eps = p.eps;
+    return r;
+  }
+
+  template <typename F>
+  static void map(Tensor& t, const F& f) {
+    const TensorView& x = t.view();
+    for (int64_t b = 0; b < x.shape[0]; ++b) {
+      for (int64_t h = 0; h < x.shape[1]; ++h) {
+        for (int64_t s = 0; s < x.shape[2]; ++s) {
+          for (int64_t d = 0; d < x.shape[3]; ++d) t.put(b, h, s, d, f(t.get(b, h, s, d)));
+        }
+      }
+    }
+  }
+
+  LinearCase c;
+  Tensor q, k, v, decay, initial, o, denominator, final;
+  Tensor d_o, d_final, d_q, d_k, d_v, d_decay, d_initial;
+
+ private:
+  TensorView decay_view() const {
+    TensorView view = decay.view();
+    if (c.decay == DecayKind::kHead) {
+      view.shape[0] = c.batch;
+      view.shape[2] = c.kv_len;
+      view.strides[0] = view.strides[2] = 0;
+    }
+    return view;
+  }
+};
+
+/// What the oracle says, and how far each number may be off.
+///
+/// Every result is a sum of products. Its bound is u·(8 + √L) times the same sum over absolute
+/// values (which the oracle computes, given absolute features, values and gradients), u the spacing
+/// of the arithmetic: rounding errors of L = D + Dv + n terms add like a random walk, and 8 stands
+/// for the map, the decay's exponential and the division. On top comes half a spacing s of the
+/// storage type for what is stored in it; the backward reads the stored o, which adds s/2 to its
+/// own factor under the normaliser.
+class LinearExpectation {
+ public:
+  explicit LinearExpectation(const LinearTensors& t)
+      : t_(t), p_(t.oracle()), forward(reference::linear_attention_forward(p_)) {
+    const std::vector<double> d_o = t.d_o.values();
+    backward = reference::linear_attention_backward(
+        p_, d_o, t.c.states ? t.d_final.values() : std::vector<double>{});
+    const auto terms = static_cast<double>(p_.head_dim + p_.value_dim + p_.kv_len);
+    factor_ = eps(t.type()) * (8 + std::sqrt(terms));
+    storage_ = t.type() == t.c.dtype ? 0 : eps(t.c.dtype) / 2;
+    bound_by_absolute_values(d_o);
+  }
+
+  struct Bounded {
+    std::vector<double> value, bound;
+  };
+  Bounded o, denominator, final, d_q, d_k, d_v, d_decay, d_initial;
+
+ private:
+  static double feature(FeatureMap map, double x) {
+    if (map == FeatureMap::kEluPlusOne) return x > 0 ? x + 1 : std::exp(x);
+    return map == FeatureMap::kRelu ? std::max(x, 0.0) : x;
+  }
+  static double slope(FeatureMap map, double x) {
+    if (map == FeatureMap::kEluPlusOne) return x > 0 ? 1 : std::exp(x);
+    return map == FeatureMap::kRelu && x <= 0 ? 0 : 1;
+  }
+
+  static std::vector<double> absolute(std::vector<double> x) {
+    for (double& value : x) value = std::fabs(value);
+    return x;
+  }
+
+  /// Rows of x with one more column.
+  static std::vector<double> extended(const std::vector<double>& x, int64_t dim,
+                                      const std::vector<double>& last) {
+    std::vector<double> out;
+    for (size_t r = 0; r < last.size(); ++r) {
+      out.insert(out.end(), x.begin() + static_cast<int64_t>(r) * dim,
+                 x.begin() + static_cast<int64_t>(r + 1) * dim);
+      out.push_back(last[r]);
+    }
+    return out;
+  }
+  static std::vector<double> without_last(const std::vector<double>& x, int64_t dim) {
+    std::vector<double> out;
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (static_cast<int64_t>(i) % (dim + 1) != dim) out.push_back(x[i]);
+    }
+    return out;
+  }
+
+  void bound_by_absolute_values(const std::vector<double>& d_o) {
+    const int64_t dv = p_.value_dim;
+    reference::LinearProblem a = p_;  // the normaliser becomes one more value, 1
+    a.map = FeatureMap::kIdentity;
+    a.normalise = false;
+    a.scale = 1;
+    for (double& x : a.q) x = std::fabs(feature(p_.map, x));
+    for (double& x : a.k) x = std::fabs(feature(p_.map, x));
+    const auto rows = [&](int64_t len) { return static_cast<size_t>(p_.batch * p_.heads * len); };
+    a.v = extended(absolute(p_.v), dv, std::vector<double>(rows(p_.kv_len), 1.0));
+    a.value_dim = dv + 1;
+    a.initial_state = absolute(a.initial_state);
+    std::vector<double> d_final = t_.c.states ? absolute(t_.d_final.values()) : a.initial_state;
+    if (t_.c.states && !p_.normalise) {
+      const std::vector<double> none(a.initial_state.size() / static_cast<size_t>(dv), 0.0);
+      a.initial_state = extended(a.initial_state, dv, none);
+      d_final = extended(d_final, dv, none);
+    }
+    // Gradients of the sums: r d_o, and c = r d_o·o.
+    std::vector<double> d_num(d_o), d_den(rows(p_.q_len), 0.0), r(rows(p_.q_len), p_.scale);
+    for (size_t i = 0; i < d_num.size(); ++i) {
+      const size_t row = i / static_cast<size_t>(dv);
+      if (p_.normalise) r[row] = 1 / forward.denominator[row];
+      d_num[i] = std::fabs(r[row] * d_o[i]);
+      if (p_.normalise) d_den[row] += std::fabs(d_num[i] * forward.o[i]);
+    }
+    const auto sums = reference::linear_attention_forward(a);
+    const auto g = reference::linear_attention_backward(a, extended(d_num, dv, d_den), d_final);
+    fill_forward(sums, r);
+    fill_backward(a, g);
+  }
+
+  void fill_forward(const reference::LinearForward& sums, const std::vector<double>& r) {
+    const int64_t dv = p_.value_dim;
+    const std::vector<double> numerators = without_last(sums.o, dv);
+    for (size_t i = 0; i < forward.o.size(); ++i) {
+      const size_t row = i / static_cast<size_t>(dv);
+      double size = std::fabs(r[row]) * numerators[i];
+      if (p_.normalise) {  // and the denominator's own error
+        size += std::fabs(forward.o[i] * r[row]) *
+                sums.o[row * static_cast<size_t>(dv + 1) + static_cast<size_t>(dv)];
+      }
+      push(o, forward.o[i], size, 0, storage_);
+    }
+    for (size_t row = 0; row < forward.denominator.size(); ++row) {
+      push(denominator, forward.denominator[row],
+           sums.o[row * static_cast<size_t>(dv + 1) + static_cast<size_t>(dv)] + p_.eps, 0, 0);
+    }
+    const std::vector<double> states =
+        p_.normalise ? sums.final_state : without_last(sums.final_state, dv);
+    for (size_t i = 0; i < states.size(); ++i) push(final, forward.final_state[i], states[i], 0, 0);
+  }
+
+  void fill_backward(const reference::LinearProblem& a, const reference::LinearBackward& g) {
+    const int64_t dim = p_.head_dim, dv = p_.value_dim;
+    const double read = p_.normalise ? storage_ : 0;
+    for (size_t i = 0; i < p_.q.size(); ++i) {
+      push(d_q, backward.d_q[i], g.d_q[i] * slope(p_.map, p_.q[i]), read, storage_);
+    }
+    for (size_t i = 0; i < p_.k.size(); ++i) {
+      push(d_k, backward.d_k[i], g.d_k[i] * slope(p_.map, p_.k[i]), read, storage_);
+    }
+    const std::vector<double> values = without_last(g.d_v, dv);
+    for (size_t i = 0; i < values.size(); ++i) {
+      push(d_v, backward.d_v[i], values[i], 0, storage_);
+    }
+    if (t_.c.states) {
+      const std::vector<double> states =
+          p_.normalise ? g.d_initial_state : without_last(g.d_initial_state, dv);
+      for (size_t i = 0; i < states.size(); ++i) {
+        push(d_initial, backward.d_initial_state[i], states[i], read, 0);
+      }
+    }
+    // A decay's gradient is a difference of sums over all later steps of the sequence.
+    d_decay.value = backward.d_decay;
+    d_decay.bound.assign(backward.d_decay.size(), 0.0);
+    double later = 0;
+    for (size_t row = d_decay.bound.size(); row-- > 0;) {
+      const auto in_head = static_cast<int32_t>(row % static_cast<size_t>(p_.kv_len));
+      const bool last =
+          in_head + 1 == p_.kv_len ||
+          std::find(t_.c.bounds.begin(), t_.c.bounds.end(), in_head + 1) != t_.c.bounds.end();
+      if (last) later = 0;
+      for (int64_t d = 0; d < dim; ++d) {
+        const size_t i = row * static_cast<size_t>(dim) + static_cast<size_t>(d);
+        later += a.q[i] * g.d_q[i] + a.k[i] * g.d_k[i];
+      }
+      d_decay.bound[row] = (factor_ + read) * (later + g.d_decay[row]);
+    }
+  }
+
+  void push(Bounded& to, double value, double size, double more, double storage) const {
+    to.value.push_back(value);
+    to.bound.push_back((factor_ + more) * size + storage * std::fabs(value));
+  }
+
+  const LinearTensors& t_;
+  const reference::LinearProblem p_;
+  double factor_ = 0, storage_ = 0;
+
+ public:
+  reference::LinearForward forward;
+  reference::LinearBackward backward;
+};
+
+}  // namespace fovea::testing
