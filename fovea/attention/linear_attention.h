@@ -60,7 +60,7 @@ std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
 /// the same memory as initial and final state. Errors: kInvalidInput with all unmet conditions.
 /// Numerics: f32 arithmetic and states for f32 and bf16 storage, f64 for f64; one rounding at the
 /// end; decays are added up as logarithms, so nothing overflows at any length; bits do not
-/// depend on the thread count. A NaN or infinity reaches its chunk of 32 steps and what follows.
+/// depend on the thread count. A NaN or infinity reaches its chunk of 16 steps and what follows.
 /// Cost: 4·D·Dv multiply-adds a step and head and some for the chunks, linear in the length; memory
 /// beyond the results does not grow with it. Source: Katharopoulos et al. 2020; with a constant
 /// decay a head Sun et al. 2023 (RetNet), with one a step Dao and Gu 2024 (Mamba-2).

@@ -33,7 +33,7 @@ class LinearBackward {
     z_ = panels.take(1, d_);
     q_ = panels.take(kC, d_);
     k_ = panels.take(kC, d_);
-    v_ = panels.take(kC, dv_);
+    v_panel_ = panels.take(kC, dv_);
     d_num_ = panels.take(kC, dv_);
     out_ = panels.take(kC, HWY_MAX(d_, dv_));
     q_t_ = panels.take(d_, kC);
@@ -46,6 +46,8 @@ class LinearBackward {
     d_den_ = panels.take(1, kC);
     dots_ = panels.take(1, kC);
     no_decay(&decay_);
+    clear(scores_, kC * kC);
+    clear(d_scores_, kC * kC);
   }
 
   void run() {
@@ -65,27 +67,33 @@ class LinearBackward {
     load_state_transposed(h_.initial_state);
     for (int64_t first = 0; first < h_.kv_len; first += kC) {
       const int rows = rows_of_chunk(h_.kv_len, first);
+      Ahead<T> ahead(h_, (h_.causal ? rows : 0) + h_.value_dim);
+      ahead_of_keys(first + kC, &ahead);
+      if (h_.causal) {
+        ahead_of_queries(first + kC, &ahead);
+        ahead.add(g_.d_q, first + kC, h_.q_len, h_.head_dim);
+      }
       load_keys(first, rows);
       if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
       if (h_.causal) {
         load_output_gradients(first, rows);
         transpose(d_num_, dv_, kC, h_.value_dim, T{1}, d_num_t_, kC);
-        chunk_scores<T>(v_, dv_, d_num_t_, h_.value_dim, rows, h_.normalise ? d_den_ : nullptr,
-                        decay_.w, d_scores_);
-        query_gradients(first, rows);
+        chunk_scores<T>(v_.data, v_.stride, d_num_t_, h_.value_dim, rows,
+                        h_.normalise ? d_den_ : nullptr, decay_.w, d_scores_);
+        query_gradients(first, rows, &ahead);
       }
       if (h_.decay.data) scale_rows(decay_.r, rows, d_, k_);
-      grow_state(v_, k_, nullptr, rows);
+      grow_state(v_.data, v_.stride, k_, nullptr, rows, &ahead);
     }
   }
 
   /// dQ of a chunk from the state before it (causal) or of all keys, to memory.
-  void query_gradients(int64_t first, int rows) {
-    multiply<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, d_num_, dv_, state_t_, d_,
-                                        out_, d_);
+  void query_gradients(int64_t first, int rows, Ahead<T>* ahead) {
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, d_num_, dv_,
+                                              state_t_, d_, out_, d_, ahead);
     if (h_.normalise) add_to_rows(d_den_, z_, rows, d_, out_);
     if (h_.decay.data) scale_rows(decay_.e, rows, d_, out_);
-    if (h_.causal) add_from_keys(d_scores_, k_, rows, h_.head_dim, d_, out_);
+    if (h_.causal) add_from_keys(d_scores_, k_, d_, rows, h_.head_dim, out_, d_);
     load_features(h_, h_.q, first, rows, q_, d_);
     if (h_.decay.data) {
       row_dots(q_, out_, d_, rows, dots_);
@@ -114,15 +122,19 @@ class LinearBackward {
     // Not causal: dQ from the finished state first, then the state's gradient from all queries.
     for (int64_t first = 0; first < h_.q_len; first += kC) {
       const int rows = rows_of_chunk(h_.q_len, first);
+      Ahead<T> ahead(h_, rows);
+      ahead_of_queries(first + kC, &ahead);
       load_output_gradients(first, rows);
-      query_gradients(first, rows);
+      query_gradients(first, rows, &ahead);
     }
     load_state_transposed(g_.d_final_state);
     for (int64_t first = 0; first < h_.q_len; first += kC) {
       const int rows = rows_of_chunk(h_.q_len, first);
+      Ahead<T> ahead(h_, h_.value_dim);
+      ahead_of_queries(first + kC, &ahead);
       load_output_gradients(first, rows);
       load_features(h_, h_.q, first, rows, q_, d_);
-      grow_state(d_num_, q_, d_den_, rows);
+      grow_state(d_num_, dv_, q_, d_den_, rows, &ahead);
     }
     transpose_state();
   }
@@ -131,6 +143,11 @@ class LinearBackward {
     const int64_t chunks = (h_.kv_len + kC - 1) / kC;
     for (int64_t first = (chunks - 1) * kC; first >= 0; first -= kC) {
       const int rows = rows_of_chunk(h_.kv_len, first);
+      Ahead<T> ahead(h_, 2 * rows + (h_.causal ? h_.value_dim : 0));
+      ahead_of_keys(first - kC, &ahead);
+      ahead.add(g_.d_k, first - kC, h_.kv_len, h_.head_dim);
+      ahead.add(g_.d_v, first - kC, h_.kv_len, h_.value_dim);
+      if (h_.causal) ahead_of_queries(first - kC, &ahead);
       load_keys(first, rows);
       if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
       if (h_.causal) {
@@ -140,29 +157,29 @@ class LinearBackward {
         transpose(q_, d_, kC, h_.head_dim, T{1}, q_t_, kC);
         transpose(d_num_, dv_, kC, h_.value_dim, T{1}, d_num_t_, kC);
         chunk_scores<T>(k_, d_, q_t_, h_.head_dim, rows, nullptr, decay_.w, scores_);
-        chunk_scores<T>(v_, dv_, d_num_t_, h_.value_dim, rows, h_.normalise ? d_den_ : nullptr,
-                        decay_.w, d_scores_);
+        chunk_scores<T>(v_.data, v_.stride, d_num_t_, h_.value_dim, rows,
+                        h_.normalise ? d_den_ : nullptr, decay_.w, d_scores_);
       }
-      value_gradients(first, rows);
-      key_gradients(first, rows);
+      value_gradients(first, rows, &ahead);
+      key_gradients(first, rows, &ahead);
       if (h_.causal) {
         if (h_.decay.data) scale_rows(decay_.e, rows, d_, q_);
-        grow_state(d_num_, q_, d_den_, rows);
+        grow_state(d_num_, dv_, q_, d_den_, rows, &ahead);
       }
     }
   }
 
-  void value_gradients(int64_t first, int rows) {
-    multiply<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, k_, d_, state_, dv_, out_,
-                                        dv_);
+  void value_gradients(int64_t first, int rows, Ahead<T>* ahead) {
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, k_, d_, state_, dv_,
+                                              out_, dv_, ahead);
     if (h_.decay.data) scale_rows(decay_.r, rows, dv_, out_);
     if (h_.causal) add_from_queries(scores_, d_num_, rows, h_.value_dim, dv_, out_);
     store_chunk(h_, out_, dv_, first, rows, h_.value_dim, g_.d_v);
   }
 
-  void key_gradients(int64_t first, int rows) {
-    multiply<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, v_, dv_, state_t_, d_,
-                                        out_, d_);
+  void key_gradients(int64_t first, int rows, Ahead<T>* ahead) {
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, v_.data, v_.stride,
+                                              state_t_, d_, out_, d_, ahead);
     if (h_.normalise) add_to_rows<T>(nullptr, z_, rows, d_, out_);
     if (h_.decay.data) scale_rows(decay_.r, rows, d_, out_);
     if (h_.causal) add_from_queries(d_scores_, q_, rows, h_.head_dim, d_, out_);
@@ -180,9 +197,19 @@ class LinearBackward {
 
   // ---- both ------------------------------------------------------------------------------------
 
+  void ahead_of_keys(int64_t first, Ahead<T>* ahead) const {
+    ahead->add(h_.k, first, h_.kv_len, h_.head_dim);
+    ahead->add(h_.v, first, h_.kv_len, h_.value_dim);
+  }
+  void ahead_of_queries(int64_t first, Ahead<T>* ahead) const {
+    ahead->add(g_.d_o, first, h_.q_len, h_.value_dim);
+    if (h_.normalise) ahead->add(h_.o, first, h_.q_len, h_.value_dim);
+    ahead->add(h_.q, first, h_.q_len, h_.head_dim);
+  }
+
   void load_keys(int64_t first, int rows) {
     load_features(h_, h_.k, first, rows, k_, d_);
-    load_chunk(h_, h_.v, first, rows, h_.value_dim, v_, dv_);
+    v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
   }
 
   /// G and c of a chunk; zero beyond `rows`.
@@ -203,13 +230,13 @@ class LinearBackward {
 
   /// Sᵀ = total · Sᵀ + Xᵀ Y,  z = total · z + Yᵀ c; X rows of values, Y of features. A null c is
   /// ones.
-  void grow_state(const T* x, const T* y, const T* c, int rows) {
+  void grow_state(const T* x, int ldx, const T* y, const T* c, int rows, Ahead<T>* ahead) {
     if (h_.decay.data) {
       scale_all(decay_.total, static_cast<ptrdiff_t>(d_) * dv_, state_t_);
       if (h_.normalise) scale_all(decay_.total, d_, z_);
     }
-    multiply<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, x, dv_, y, d_, state_t_,
-                                         d_);
+    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, x, ldx, y, d_,
+                                               state_t_, d_, ahead);
     if (h_.normalise) add_rows(c, y, rows, d_, z_);
   }
 
@@ -228,7 +255,9 @@ class LinearBackward {
   int d_, dv_;
   T* state_t_;  ///< [Dv, D] Sᵀ, later dSᵀ
   T* state_;    ///< [D, Dv] dS
-  T *z_, *q_, *k_, *v_, *d_num_, *out_, *q_t_, *d_num_t_, *scores_, *d_scores_, *d_den_, *dots_;
+  T *z_, *q_, *k_, *v_panel_, *d_num_, *out_, *q_t_, *d_num_t_, *scores_, *d_scores_, *d_den_,
+      *dots_;
+  ChunkRows<T> v_;
   Decay<T> decay_;
   double d_log_ = 0;  ///< Σ over later steps: gradient of the decay
 };

@@ -30,7 +30,7 @@ class LinearForward {
     z_ = panels.take(1, d_);
     q_ = panels.take(kC, d_);
     k_ = panels.take(kC, d_);
-    v_ = panels.take(kC, dv_);
+    v_panel_ = panels.take(kC, dv_);
     o_ = panels.take(kC, dv_);
     q_t_ = panels.take(d_, kC);
     scores_ = panels.take(kC, kC);
@@ -40,6 +40,7 @@ class LinearForward {
     factor_ = panels.take(1, kC);
     clear(state_, static_cast<ptrdiff_t>(d_) * dv_);
     clear(z_, d_);
+    clear(scores_, kC * kC);
     if (head.initial_state) load_state(head, head.initial_state, dv_, state_, z_);
     no_decay(&decay_);
   }
@@ -50,13 +51,17 @@ class LinearForward {
     } else {
       for (int64_t first = 0; first < h_.kv_len; first += kC) {
         const int rows = rows_of_chunk(h_.kv_len, first);
+        Ahead<T> ahead(h_, h_.head_dim);
+        ahead_of_keys(first, &ahead);
         load_keys(first, rows);
-        write(rows);
+        write(rows, &ahead);
       }
       for (int64_t first = 0; first < h_.q_len; first += kC) {
         const int rows = rows_of_chunk(h_.q_len, first);
+        Ahead<T> ahead(h_, rows);
+        ahead_of_queries(first, &ahead);
         load_queries(first, rows);
-        read(rows);
+        read(rows, &ahead);
         finish(first, rows);
       }
     }
@@ -66,20 +71,32 @@ class LinearForward {
  private:
   void causal_chunk(int64_t first) {
     const int rows = rows_of_chunk(h_.q_len, first);
+    Ahead<T> ahead(h_, rows + h_.head_dim);
+    ahead_of_keys(first, &ahead);
+    ahead_of_queries(first, &ahead);
     load_keys(first, rows);
     load_queries(first, rows);
     if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
     chunk_scores<T>(k_, d_, q_t_, h_.head_dim, rows, nullptr, decay_.w, scores_);
-    read(rows);
-    add_from_keys(scores_, v_, rows, h_.value_dim, dv_, o_);
+    read(rows, &ahead);
+    add_from_keys(scores_, v_.data, v_.stride, rows, h_.value_dim, o_, dv_);
     if (h_.normalise) add_score_sums(rows);
     finish(first, rows);
-    write(rows);
+    write(rows, &ahead);
+  }
+
+  void ahead_of_keys(int64_t first, Ahead<T>* ahead) const {
+    ahead->add(h_.k, first + kC, h_.kv_len, h_.head_dim);
+    ahead->add(h_.v, first + kC, h_.kv_len, h_.value_dim);
+  }
+  void ahead_of_queries(int64_t first, Ahead<T>* ahead) const {
+    ahead->add(h_.q, first + kC, h_.q_len, h_.head_dim);
+    ahead->add(h_.o, first + kC, h_.q_len, h_.value_dim);
   }
 
   void load_keys(int64_t first, int rows) {
     load_features(h_, h_.k, first, rows, k_, d_);
-    load_chunk(h_, h_.v, first, rows, h_.value_dim, v_, dv_);
+    v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
   }
 
   void load_queries(int64_t first, int rows) {
@@ -88,10 +105,10 @@ class LinearForward {
   }
 
   /// o = e ∘ (Q S), factor = e ∘ (Q z)
-  void read(int rows) {
+  void read(int rows, Ahead<T>* ahead) {
     const Tag<T> d;
-    multiply<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, q_, d_, state_, dv_, o_,
-                                        dv_);
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, q_, d_, state_, dv_,
+                                              o_, dv_, ahead);
     if (h_.decay.data) scale_rows(decay_.e, rows, dv_, o_);
     if (!h_.normalise) return;
     for (int i = 0; i < kC; i += kLanesOf<T>) {
@@ -125,25 +142,25 @@ class LinearForward {
         factor_[i] = h_.scale;
       }
     }
-    scale_rows(factor_, rows, dv_, o_);
-    store_chunk(h_, o_, dv_, first, rows, h_.value_dim, h_.o);
+    store_scaled_chunk(h_, o_, dv_, factor_, first, rows, h_.value_dim, h_.o);
   }
 
   /// S = total · S + (r ∘ K)ᵀ V
-  void write(int rows) {
+  void write(int rows, Ahead<T>* ahead) {
     if (h_.decay.data) {
       scale_rows(decay_.r, rows, d_, k_);
       scale_all(decay_.total, static_cast<ptrdiff_t>(d_) * dv_, state_);
       if (h_.normalise) scale_all(decay_.total, d_, z_);
     }
-    multiply<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows, k_, d_, v_, dv_, state_,
-                                         dv_);
+    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows, k_, d_, v_.data,
+                                               v_.stride, state_, dv_, ahead);
     if (h_.normalise) add_rows<T>(nullptr, k_, rows, d_, z_);
   }
 
   const LinearHead<T>& h_;
   int d_, dv_;
-  T *state_, *z_, *q_, *k_, *v_, *o_, *q_t_, *scores_, *factor_;
+  T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scores_, *factor_;
+  ChunkRows<T> v_;
   Decay<T> decay_;
 };
 

@@ -9,7 +9,7 @@ namespace fovea::kernels {
 
 /// Steps that are worked on together: inside a chunk attention is quadratic, between chunks it goes
 /// through the state.
-constexpr int kLinearChunk = 32;
+constexpr int kLinearChunk = 16;
 
 /// Columns of a panel that holds rows of `dim` values: whole cache lines of f32.
 constexpr int linear_stride(int dim) { return (dim + 15) / 16 * 16; }
