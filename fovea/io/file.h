@@ -27,6 +27,20 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// Keeps a folder for one process at a time, until it is destroyed or the process ends in any way.
+/// Throws InputError when the folder is not there or another process holds it. Writes nothing; on
+/// a file system without locks it holds nothing.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 /// Fingerprint of a file, or of a folder (names and contents in sorted order), as
 /// "xxh3:<32 hex digits>": tells changed data from unchanged, is no defence against forgery.
 /// Reads at memory speed with constant memory.

@@ -52,12 +52,9 @@ void check_request(const TrainRequest& request) {
 }
 
 // Refuses to bury somebody's model, unless asked to.
-void open_folder(const TrainRequest& request) {
+void clear_folder(const TrainRequest& request) {
   const std::string& out = request.out;
-  if (!request.resume && fs::exists(out) && !fs::is_directory(out)) {
-    throw InputError(out + ": expected a folder");
-  }
-  if (!request.resume && fs::is_directory(out) && !fs::is_empty(out)) {
+  if (!request.resume && !fs::is_empty(out)) {
     if (!request.overwrite) {
       throw InputError(out + ": is not empty; pass --resume to continue the run in it, " +
                        "--overwrite to replace it, or another --out");
@@ -67,7 +64,6 @@ void open_folder(const TrainRequest& request) {
       fs::remove_all(out + "/" + name);
     }
   }
-  io::make_directories(out);
   io::remove_stale_temporaries(out);
 }
 
@@ -185,7 +181,12 @@ int run_training(const TrainRequest& request) {
   check_request(request);
   const TrainSection& c = request.config.train;
   const bool bf16 = use_bf16(c.precision);
-  open_folder(request);
+  if (fs::exists(request.out) && !fs::is_directory(request.out)) {
+    throw InputError(request.out + ": expected a folder");
+  }
+  io::make_directories(request.out);
+  const io::FolderLock lock(request.out);
+  clear_folder(request);
   // The settings first: a run killed from here on can be resumed without repeating them.
   const std::string run_path = request.out + "/run.json";
   if (!fs::exists(run_path)) {

@@ -111,6 +111,11 @@ broken; sed -i 's/"layers"/"layrs"/' broken/config.json; used "config.json" "lay
 broken; echo '{' > broken/config.json; used "config.json"
 
 echo "- places that cannot be written"
+mkdir held
+exec 9< held
+flock 9
+train 2 "held: another process" -- "${run[@]}" --train train.jsonl --out held
+exec 9<&-
 train 1 "/proc/out" -- "${run[@]}" --train train.jsonl --out /proc/out/model
 if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=300k tmpfs full 2> /dev/null; then
   # shellcheck disable=SC2086

@@ -26,6 +26,20 @@ TEST(ReadFile, RefusesWhatIsTooLongMissingOrAFolder) {
   EXPECT_THAT(message_of<InputError>([&] { read_file(folder.path()); }), HasSubstr("folder"));
 }
 
+TEST(FolderLock, HoldsUntilItIsDestroyed) {
+  const TemporaryFolder folder;
+  const auto lock = [&] {
+    return message_of<InputError>([&] { FolderLock again(folder.path()); });
+  };
+  {
+    const FolderLock held(folder.path());
+    EXPECT_THAT(lock(), HasSubstr("another process"));
+  }
+  EXPECT_NO_THROW(FolderLock(folder.path()));
+  EXPECT_THAT(message_of<InputError>([&] { FolderLock none(folder / "none"); }),
+              HasSubstr("/none: cannot be opened"));
+}
+
 TEST(HashPath, KnowsContentAndNamesAndBoundaries) {
   const TemporaryFolder folder;
   write_file(folder / "a", "");
