@@ -63,11 +63,10 @@ class CallReport {
 template <typename Body>
 Status run(const AttentionProblem& problem, const char* direction, const Body& body) {
   if (problem.q.shape[0] == 0 || problem.q.shape[1] == 0) return {};
-  const bool f64 = problem.q.dtype == DType::kF64;
   try {
-    const kernels::Engine& engine = kernels::engine_for(f64);
+    const kernels::Engine& engine = kernels::engine_for(problem.q.dtype);
     const CallReport report(problem, engine, direction);
-    f64 ? body(*engine.f64) : body(*engine.f32);
+    engine.with_kernels(problem.q.dtype, body);
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "attention: no memory for the scratch of this problem"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set
@@ -96,6 +95,6 @@ Status attention_backward(const AttentionProblem& problem, const AttentionOutput
              [&](const auto& kernels) { run_backward(problem, outputs, gradients, kernels); });
 }
 
-std::string engine_name(DType dtype) { return kernels::engine_for(dtype == DType::kF64).name; }
+std::string engine_name(DType dtype) { return kernels::engine_for(dtype).name; }
 
 }  // namespace fovea

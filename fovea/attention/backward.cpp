@@ -14,10 +14,12 @@ namespace {
 
 using kernels::AttentionKernels;
 using kernels::BackwardTile;
+using kernels::kDepthOf;
 using kernels::KeyLanes;
 using kernels::KeyTile;
 using kernels::kLaneStride;
 using kernels::ScoreModTile;
+using kernels::SumOf;
 
 // Five products, one task for each group of key tiles of one (batch element, key head). A task
 // walks the query tiles that see its keys; dK and dV stay with it, and what it adds to a query
@@ -83,11 +85,13 @@ struct Turns {
   std::vector<int32_t> adders;  ///< [q_tiles] groups that add to a query tile
 };
 
-template <typename T>
+template <typename Op>
 class Backward {
+  using T = SumOf<Op>;
+
  public:
   Backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
-           const AttentionGradients& gradients, const AttentionKernels<T>& kernels)
+           const AttentionGradients& gradients, const AttentionKernels<Op>& kernels)
       : p_(problem),
         out_(outputs),
         grad_(gradients),
@@ -124,6 +128,8 @@ class Backward {
   }
 
  private:
+  static constexpr int kDepth = kDepthOf<Op>;
+
   int64_t units() const { return n_.batch / unit_batch_ * (n_.kv_heads / unit_heads_); }
   size_t d_q_size() const { return static_cast<size_t>(n_.head_dim) * kLaneStride; }
   const Turns& turns(int64_t b, int64_t h) const { return turns_.at(&p_.plans->plan(b, h)); }
@@ -132,17 +138,11 @@ class Backward {
   void prepare(int64_t index) {
     const int64_t t = index % n_.q_tiles, head = index / n_.q_tiles;
     const int64_t b = head / n_.heads, h = head % n_.heads;
-    const int rows = n_.rows_of(t), ld = padded(n_.value_dim);
-    Scratch<T> scratch(static_cast<size_t>(2 * kTile * std::max(ld, padded(n_.head_dim))));
-    T* o = scratch.take(static_cast<size_t>(kTile) * ld);
-    T* d_o = scratch.take(static_cast<size_t>(kTile) * ld);
+    const int rows = n_.rows_of(t);
     T* lse2 = lse2_.data() + index * kTile;
     T* delta = delta_.data() + index * kTile;
-    kernels_.load_rows(row(out_.o, b, h, t), out_.o.dtype, out_.o.strides[2], rows, kTile,
-                       n_.value_dim, o, ld);
-    kernels_.load_rows(row(grad_.d_o, b, h, t), grad_.d_o.dtype, grad_.d_o.strides[2], rows, kTile,
-                       n_.value_dim, d_o, ld);
-    kernels_.row_dots(o, d_o, ld, kTile, delta);
+    kernels_.row_dots(row(out_.o, b, h, t), out_.o.strides[2], row(grad_.d_o, b, h, t),
+                      grad_.d_o.strides[2], out_.o.dtype, rows, n_.value_dim, delta);
     const T* lse = out_.lse.template row<T>(b, h, t * kTile);
     for (int r = 0; r < kTile; ++r) {
       const T value = r < rows ? lse[r * out_.lse.strides[2]] : -kInfinity;
@@ -156,52 +156,73 @@ class Backward {
     mod_gradients_.add_sink(index, h, lse2, delta);
     added_[static_cast<size_t>(index)].store(0, std::memory_order_relaxed);
     if (turns(b, h).adders[static_cast<size_t>(t)] == 0) {
-      std::fill_n(o, kTile * padded(n_.head_dim), T{0});
-      kernels_.store_rows(o, n_.head_dim, rows, n_.head_dim, T{1}, row(grad_.d_q, b, h, t),
+      const size_t size = size_t{kTile} * static_cast<size_t>(n_.head_dim);
+      Scratch scratch(Scratch::bytes_of<T>(size));
+      T* zero = scratch.take<T>(size);
+      std::fill_n(zero, size, T{0});
+      kernels_.store_rows(zero, n_.head_dim, rows, n_.head_dim, T{1}, row(grad_.d_q, b, h, t),
                           grad_.d_q.dtype, grad_.d_q.strides[2]);
     }
   }
 
   /// Scratch of one task.
   struct State {
-    explicit State(const Backward& f) : scratch(f.scratch_size()) {
+    explicit State(const Backward& f) : scratch(f.scratch_bytes()) {
       const size_t d = f.n_.head_dim, dv = f.n_.value_dim;
       const size_t dp = padded(f.n_.head_dim), dvp = padded(f.n_.value_dim);
-      q = scratch.take(kTile * dp);
-      d_o = scratch.take(kTile * dvp);
+      q = scratch.take<Op>(kTile * dp);
+      d_o = scratch.take<Op>(kTile * dvp);
+      d_q = scratch.take<T>(kTile * dp);
       tile.q = q;
       tile.d_o = d_o;
-      tile.q_t = scratch.take(d * kLaneStride);
-      tile.d_o_t = scratch.take(dv * kLaneStride);
-      tile.p = scratch.take(kTile * kLaneStride);
-      tile.d_s = scratch.take(kTile * kLaneStride);
-      tile.d_q_t = scratch.take(d * kLaneStride);
-      d_k = scratch.take(f.group_ * kTile * dp);
-      d_v = scratch.take(f.group_ * kTile * dvp);
-      mod_panel = scratch.take(f.mods_.panel_size());
-      by_distance = scratch.take(f.mod_gradients_.distances());
+      tile.q_t = scratch.take<Op>(d * kLaneStride);
+      tile.d_o_t = scratch.take<Op>(dv * kLaneStride);
+      tile.p = scratch.take<T>(kTile * kLaneStride);
+      tile.d_s = scratch.take<T>(kTile * kLaneStride);
+      tile.d_q_t = scratch.take<T>(d * kLaneStride);
+      d_k = scratch.take<T>(f.group_ * kTile * dp);
+      d_v = scratch.take<T>(f.group_ * kTile * dvp);
+      mod_panel = scratch.take<T>(f.mods_.panel_size());
+      by_distance = scratch.take<T>(f.mod_gradients_.distances());
       if (!f.in_place_) {
-        k = scratch.take(f.group_ * kTile * d);
-        v = scratch.take(f.group_ * kTile * dv);
+        k = scratch.take<Op>(f.group_ * kTile * d);
+        v = scratch.take<Op>(f.group_ * kTile * dv);
+      }
+      if constexpr (kDepth == 1) {
+        tile.q_depth = q;
+        tile.d_o_depth = d_o;
+        tile.p_rows = tile.p;
+        tile.d_s_rows = tile.d_s_depth = tile.d_s;
+      } else {
+        tile.q_depth = scratch.take<Op>(kTile * dp);
+        tile.d_o_depth = scratch.take<Op>(kTile * dvp);
+        tile.p_rows = scratch.take<Op>(kTile * kLaneStride);
+        tile.d_s_rows = scratch.take<Op>(kTile * kLaneStride);
+        tile.d_s_depth = scratch.take<Op>(kTile * kLaneStride);
+        k_depth = scratch.take<Op>(f.group_ * kTile * d);
       }
     }
-    Scratch<T> scratch;
-    T *q, *d_o;
-    T *d_k, *d_v;                  ///< [group · 64, padded]
-    T *k = nullptr, *v = nullptr;  ///< converted keys and values
+    Scratch scratch;
+    Op *q, *d_o;
+    T* d_q;                         ///< [64, padded D] row-major
+    T *d_k, *d_v;                   ///< [group · 64, padded]
+    Op *k = nullptr, *v = nullptr;  ///< converted keys and values
+    Op* k_depth = nullptr;
     T *mod_panel, *by_distance;
-    BackwardTile<T> tile;
+    BackwardTile<Op> tile;
     ScoreModTile<T> mod;
-    std::array<KeyTile<T>, kMaxGroup> keys;
+    std::array<KeyTile<Op>, kMaxGroup> keys;
     KeyLanes lanes;
   };
 
-  size_t scratch_size() const {
-    const size_t d = n_.head_dim, dv = n_.value_dim;
+  size_t scratch_bytes() const {
+    const size_t d = n_.head_dim, dv = n_.value_dim, group = static_cast<size_t>(group_);
     const size_t dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
-    return kTile * (dp + dvp + 2 * d + dv + 2 * kLaneStride +
-                    group_ * (dp + dvp + (in_place_ ? 0 : d + dv))) +
-           mods_.panel_size() + (mod_gradients_.distances() + 15) / 16 * 16;
+    const size_t operands = 2 * (dp + dvp) + d + dv + 3 * kLaneStride + group * (2 * d + dv);
+    const size_t sums = dp + d + 2 * kLaneStride + group * (dp + dvp);
+    return Scratch::bytes_of<Op>(kTile * operands) + Scratch::bytes_of<T>(kTile * sums) +
+           Scratch::bytes_of<T>(mods_.panel_size()) +
+           Scratch::bytes_of<T>(mod_gradients_.distances());
   }
 
   /// A task: one key head of one batch element, or all that share the gradient of a bias.
@@ -237,27 +258,34 @@ class Backward {
 
   void load_keys(int64_t b, int64_t kv_head, int64_t first, int count, State& state) const {
     for (int i = 0; i < count; ++i) {
-      KeyTile<T>& keys = state.keys[i];
+      KeyTile<Op>& keys = state.keys[i];
       const int64_t t = first + i;
       keys.first_key = static_cast<uint32_t>(t * kTile);
-      if (in_place_) {
-        keys.k = static_cast<const T*>(row(p_.k, b, kv_head, t));
-        keys.v = static_cast<const T*>(row(p_.v, b, kv_head, t));
-        keys.k_stride = p_.k.strides[2];
-        keys.v_stride = p_.v.strides[2];
-        continue;
+      keys.rows = n_.keys_of(t);
+      keys.k = static_cast<const Op*>(row(p_.k, b, kv_head, t));
+      keys.v = static_cast<const Op*>(row(p_.v, b, kv_head, t));
+      keys.k_stride = p_.k.strides[2];
+      keys.v_stride = p_.v.strides[2];
+      if (!in_place_) {
+        Op* k = state.k + i * kTile * n_.head_dim;
+        Op* v = state.v + i * kTile * n_.value_dim;
+        kernels_.load_rows(keys.k, p_.k.dtype, p_.k.strides[2], keys.rows, keys.rows, n_.head_dim,
+                           k, n_.head_dim);
+        kernels_.load_rows(keys.v, p_.v.dtype, p_.v.strides[2], keys.rows, keys.rows, n_.value_dim,
+                           v, n_.value_dim);
+        keys.k = k;
+        keys.v = v;
+        keys.k_stride = n_.head_dim;
+        keys.v_stride = n_.value_dim;
       }
-      const int rows = n_.keys_of(t);
-      T* k = state.k + i * kTile * n_.head_dim;
-      T* v = state.v + i * kTile * n_.value_dim;
-      kernels_.load_rows(row(p_.k, b, kv_head, t), p_.k.dtype, p_.k.strides[2], rows, rows,
-                         n_.head_dim, k, n_.head_dim);
-      kernels_.load_rows(row(p_.v, b, kv_head, t), p_.v.dtype, p_.v.strides[2], rows, rows,
-                         n_.value_dim, v, n_.value_dim);
-      keys.k = k;
-      keys.v = v;
-      keys.k_stride = n_.head_dim;
-      keys.v_stride = n_.value_dim;
+      keys.k_depth = keys.k;
+      keys.k_depth_stride = keys.k_stride;
+      if constexpr (kDepth > 1) {
+        Op* k_depth = state.k_depth + i * kTile * n_.head_dim;
+        kernels_.pack_depth(keys.k, keys.k_stride, keys.rows, n_.head_dim, k_depth);
+        keys.k_depth = k_depth;
+        keys.k_depth_stride = n_.head_dim;
+      }
     }
   }
 
@@ -265,7 +293,7 @@ class Backward {
     const BlockPlan& plan = p_.plans->plan(b, h);
     const Turns& order = turns(b, h);
     const int32_t* turn = order.turn.data() + order.begin[static_cast<size_t>(group)];
-    BackwardTile<T>& tile = state.tile;
+    BackwardTile<Op>& tile = state.tile;
     tile.dropout = dropout_of(p_, b, h);
     std::fill_n(state.by_distance, mod_gradients_.distances(), T{0});
     const bool by_query = mod_gradients_.by_query();
@@ -285,9 +313,8 @@ class Backward {
         const bool full = cursor.tile() == t && cursor.run().kind == TileKind::kFull;
         mod_gradients_.begin_keys(b, h, t, first + i, full, &state.mod);
         for (; cursor.tile() == t; cursor.next()) {
-          KeyTile<T>& keys = state.keys[i];
-          if (set_visible(plan, cursor.run(), tile.rows, n_.keys_of(first + i), &state.lanes,
-                          &keys)) {
+          KeyTile<Op>& keys = state.keys[i];
+          if (set_visible(plan, cursor.run(), tile.rows, &state.lanes, &keys)) {
             kernels_.backward_keys(tile, keys, state.d_k + i * kTile * tile.dim_stride,
                                    state.d_v + i * kTile * tile.value_stride);
           }
@@ -303,7 +330,7 @@ class Backward {
   /// anything.
   void load_queries(int64_t b, int64_t h, int64_t t, State& state) const {
     const int64_t index = (b * n_.heads + h) * n_.q_tiles + t;
-    BackwardTile<T>& tile = state.tile;
+    BackwardTile<Op>& tile = state.tile;
     tile.rows = n_.rows_of(t);
     tile.head_dim = n_.head_dim;
     tile.value_dim = n_.value_dim;
@@ -331,7 +358,7 @@ class Backward {
   // Measured and left out: reading f32 rows in place where they are contiguous and aligned. What
   // the copy costs is the cache misses, which the products then take (AMD EPYC Zen 4, 2026-11-21).
   void load_live_rows(const TensorView& view, int64_t b, int64_t h, int64_t t,
-                      const BackwardTile<T>& tile, T* dst, int ld) const {
+                      const BackwardTile<Op>& tile, Op* dst, int ld) const {
     const auto dead = [&](int r) { return tile.lse2[r] == kInfinity; };
     const int dim = static_cast<int>(view.shape[3]);
     const int64_t row_bytes = view.strides[2] * size_of(view.dtype);
@@ -339,9 +366,9 @@ class Backward {
     for (int r = 0; r < kTile;) {
       int end = r + 1;  // rows [r, end) are all dead or all live
       while (end < kTile && dead(end) == dead(r)) ++end;
-      T* out = dst + static_cast<ptrdiff_t>(r) * ld;
+      Op* out = dst + static_cast<ptrdiff_t>(r) * ld;
       if (dead(r)) {
-        std::fill_n(out, (end - r) * ld, T{0});
+        std::fill_n(out, (end - r) * ld, Op{});
       } else {
         kernels_.load_rows(src + r * row_bytes, view.dtype, view.strides[2], end - r, end - r, dim,
                            out, ld);
@@ -355,7 +382,7 @@ class Backward {
   void add_d_q(int64_t b, int64_t h, int64_t t, int32_t turn, int32_t adders, State& state) {
     const size_t index = static_cast<size_t>((b * n_.heads + h) * n_.q_tiles + t);
     std::atomic<int32_t>& added = added_[index];
-    const BackwardTile<T>& tile = state.tile;
+    const BackwardTile<Op>& tile = state.tile;
     T* sum = tile.d_q_t;
     if (adders > 1) {
       sum = d_q_.data() + index * d_q_size();
@@ -372,9 +399,9 @@ class Backward {
         return;
       }
     }
-    kernels_.transpose(sum, kLaneStride, n_.head_dim, kTile, static_cast<T>(scale_), state.q,
+    kernels_.transpose(sum, kLaneStride, n_.head_dim, kTile, static_cast<T>(scale_), state.d_q,
                        tile.dim_stride);
-    kernels_.store_rows(state.q, tile.dim_stride, tile.rows, n_.head_dim, T{1},
+    kernels_.store_rows(state.d_q, tile.dim_stride, tile.rows, n_.head_dim, T{1},
                         row(grad_.d_q, b, h, t), grad_.d_q.dtype, grad_.d_q.strides[2]);
   }
 
@@ -383,7 +410,7 @@ class Backward {
   const AttentionProblem& p_;
   const AttentionOutputs& out_;
   const AttentionGradients& grad_;
-  const AttentionKernels<T>& kernels_;
+  const AttentionKernels<Op>& kernels_;
   const Sizes n_;
   const ScoreModTiles<T> mods_;
   ScoreModGradients<T> mod_gradients_;
@@ -391,7 +418,7 @@ class Backward {
   const int group_;
   const int64_t groups_;
   const double scale_;
-  const bool in_place_ = p_.q.dtype == kNativeType<T>;
+  const bool in_place_ = p_.q.dtype == kNativeType<Op>;
   std::map<const BlockPlan*, Turns> turns_;
   AlignedBuffer<T> lse2_, delta_;            ///< [B · Hq · q_tiles, 64]
   AlignedBuffer<T> d_q_;                     ///< [B · Hq · q_tiles, D, 64], when groups add
@@ -400,15 +427,17 @@ class Backward {
 
 }  // namespace
 
-template <typename T>
+template <typename Op>
 void run_backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
-                  const AttentionGradients& gradients, const AttentionKernels<T>& kernels) {
-  Backward<T>(problem, outputs, gradients, kernels).run();
+                  const AttentionGradients& gradients, const AttentionKernels<Op>& kernels) {
+  Backward<Op>(problem, outputs, gradients, kernels).run();
 }
 
 template void run_backward(const AttentionProblem&, const AttentionOutputs&,
                            const AttentionGradients&, const AttentionKernels<float>&);
 template void run_backward(const AttentionProblem&, const AttentionOutputs&,
                            const AttentionGradients&, const AttentionKernels<double>&);
+template void run_backward(const AttentionProblem&, const AttentionOutputs&,
+                           const AttentionGradients&, const AttentionKernels<BFloat16>&);
 
 }  // namespace fovea

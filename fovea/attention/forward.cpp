@@ -11,13 +11,15 @@ namespace {
 
 using kernels::AttentionKernels;
 using kernels::ForwardTile;
+using kernels::kDepthOf;
 using kernels::KeyLanes;
 using kernels::KeyTile;
 using kernels::kLaneStride;
 using kernels::ScoreModTile;
+using kernels::SumOf;
 
-/// Query tiles that walk the keys together, so that a tile of keys is converted once for all of
-/// them; 1 where the body reads keys in place. Results do not depend on it.
+/// Query tiles that walk the keys together, so that a tile of keys is packed once for all of them;
+/// 1 where the body reads keys as they lie. Results do not depend on it.
 constexpr int kTogether = 4;
 
 /// A task: query tiles [first, first + count) of one head.
@@ -50,14 +52,16 @@ std::vector<Task> make_tasks(const AttentionProblem& p, const Sizes& n, int toge
   return tasks;
 }
 
-template <typename T>
+template <typename Op>
 class Forward {
+  using T = SumOf<Op>;
+
  public:
   Forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
-          const AttentionKernels<T>& kernels)
+          const AttentionKernels<Op>& kernels)
       : p_(problem), out_(outputs), kernels_(kernels), n_(problem), mods_(problem) {}
 
-  int together() const { return in_place_ ? 1 : kTogether; }
+  int together() const { return in_place_ && kDepth == 1 ? 1 : kTogether; }
 
   void run(const Task& task) const {
     State state(*this, task.count);
@@ -67,46 +71,64 @@ class Forward {
   }
 
  private:
+  static constexpr int kDepth = kDepthOf<Op>;
+
   /// Scratch of one task.
   struct State {
-    State(const Forward& f, int count) : scratch(f.scratch_size(count)) {
+    State(const Forward& f, int count) : scratch(f.scratch_bytes(count)) {
       const size_t d = f.n_.head_dim, dv = f.n_.value_dim;
-      rows = scratch.take(kTile * std::max(d, dv));
-      T* scores = scratch.take(kTile * kLaneStride);
-      lse = scratch.take(kTile);
-      mod_panel = scratch.take(f.mods_.panel_size());
+      q = scratch.take<Op>(kTile * d);
+      o = scratch.take<T>(kTile * dv);
+      T* scores = scratch.take<T>(kTile * kLaneStride);
+      Op* p = nullptr;
+      if constexpr (kDepth == 1) {
+        p = scores;
+      } else {
+        p = scratch.take<Op>(kTile * kLaneStride);
+        v_depth = scratch.take<Op>(kTile * dv);
+      }
+      lse = scratch.take<T>(kTile);
+      mod_panel = scratch.take<T>(f.mods_.panel_size());
       if (!f.in_place_) {
-        k = scratch.take(kTile * d);
-        v = scratch.take(kTile * dv);
+        k = scratch.take<Op>(kTile * d);
+        v = scratch.take<Op>(kTile * dv);
       }
       for (int i = 0; i < count; ++i) {
         tiles[i].scores = scores;
-        tiles[i].q_t = scratch.take(d * kLaneStride);
-        tiles[i].o_t = scratch.take(dv * kLaneStride);
-        tiles[i].row_max = scratch.take(kTile);
-        tiles[i].row_sum = scratch.take(kTile);
+        tiles[i].p = p;
+        tiles[i].q_t = scratch.take<Op>(d * kLaneStride);
+        tiles[i].o_t = scratch.take<T>(dv * kLaneStride);
+        tiles[i].row_max = scratch.take<T>(kTile);
+        tiles[i].row_sum = scratch.take<T>(kTile);
       }
     }
-    Scratch<T> scratch;
-    T* rows;                       ///< [64, max(D, Dv)] queries, later outputs, row-major
-    T* lse;                        ///< [64]
-    T* mod_panel;                  ///< of all tiles
-    T *k = nullptr, *v = nullptr;  ///< converted keys and values
-    std::array<ForwardTile<T>, kTogether> tiles;
+    Scratch scratch;
+    Op* q;                          ///< [64, D] row-major
+    T* o;                           ///< [64, Dv] row-major
+    T* lse;                         ///< [64]
+    T* mod_panel;                   ///< of all tiles
+    Op *k = nullptr, *v = nullptr;  ///< converted keys and values
+    Op* v_depth = nullptr;
+    std::array<ForwardTile<Op>, kTogether> tiles;
     std::array<ScoreModTile<T>, kTogether> mods;
     std::array<TileCursor, kTogether> cursors;
     KeyLanes lanes;
   };
 
-  size_t scratch_size(int count) const {
+  size_t scratch_bytes(int count) const {
     const size_t d = n_.head_dim, dv = n_.value_dim;
-    return kTile * (std::max(d, dv) + kLaneStride + 1 + d + dv) +
-           count * kLaneStride * (d + dv + 2) + mods_.panel_size();
+    const size_t keys = Scratch::bytes_of<Op>(kTile * d) + Scratch::bytes_of<Op>(kTile * dv);
+    const size_t of_task = 2 * keys + Scratch::bytes_of<Op>(kTile * (kLaneStride + dv)) +
+                           Scratch::bytes_of<T>(kTile * (dv + kLaneStride + 1)) +
+                           Scratch::bytes_of<T>(mods_.panel_size());
+    const size_t of_tile =
+        Scratch::bytes_of<Op>(d * kLaneStride) + Scratch::bytes_of<T>((dv + 2) * kLaneStride);
+    return of_task + static_cast<size_t>(count) * of_tile;
   }
 
   void begin(const Task& task, int i, State& state) const {
     const int64_t t = task.first + i;
-    ForwardTile<T>& tile = state.tiles[i];
+    ForwardTile<Op>& tile = state.tiles[i];
     tile.rows = n_.rows_of(t);
     tile.head_dim = n_.head_dim;
     tile.value_dim = n_.value_dim;
@@ -116,8 +138,8 @@ class Forward {
     tile.mod = mods_.fill(task.batch, task.head, t, tile.rows, state.mod_panel, &state.mods[i]);
     state.cursors[i] = TileCursor(p_.plans->plan(task.batch, task.head).keys_of(t));
     kernels_.load_rows(row(p_.q, task.batch, task.head, t), p_.q.dtype, p_.q.strides[2], tile.rows,
-                       kTile, n_.head_dim, state.rows, n_.head_dim);
-    kernels_.forward_begin(tile, state.rows, n_.head_dim);
+                       kTile, n_.head_dim, state.q, n_.head_dim);
+    kernels_.forward_begin(tile, state.q, n_.head_dim);
   }
 
   void walk_keys(const Task& task, State& state) const {
@@ -127,12 +149,11 @@ class Forward {
       int32_t t = TileCursor::kEnd;
       for (int i = 0; i < task.count; ++i) t = std::min(t, state.cursors[i].tile());
       if (t == TileCursor::kEnd) return;
-      KeyTile<T> keys = load_keys(task.batch, kv_head, t, state);
+      KeyTile<Op> keys = load_keys(task.batch, kv_head, t, state);
       for (int i = 0; i < task.count; ++i) {
         TileCursor& cursor = state.cursors[i];
         for (; cursor.tile() == t; cursor.next()) {
-          if (set_visible(plan, cursor.run(), state.tiles[i].rows, n_.keys_of(t), &state.lanes,
-                          &keys)) {
+          if (set_visible(plan, cursor.run(), state.tiles[i].rows, &state.lanes, &keys)) {
             kernels_.forward_keys(state.tiles[i], keys);
           }
         }
@@ -140,33 +161,40 @@ class Forward {
     }
   }
 
-  KeyTile<T> load_keys(int64_t b, int64_t kv_head, int64_t t, State& state) const {
-    KeyTile<T> keys;
+  KeyTile<Op> load_keys(int64_t b, int64_t kv_head, int64_t t, State& state) const {
+    KeyTile<Op> keys;
     keys.first_key = static_cast<uint32_t>(t * kTile);
+    keys.rows = n_.keys_of(t);
     if (in_place_) {
-      keys.k = static_cast<const T*>(row(p_.k, b, kv_head, t));
-      keys.v = static_cast<const T*>(row(p_.v, b, kv_head, t));
+      keys.k = static_cast<const Op*>(row(p_.k, b, kv_head, t));
+      keys.v = static_cast<const Op*>(row(p_.v, b, kv_head, t));
       keys.k_stride = p_.k.strides[2];
       keys.v_stride = p_.v.strides[2];
     } else {
-      const int rows = n_.keys_of(t);
-      kernels_.load_rows(row(p_.k, b, kv_head, t), p_.k.dtype, p_.k.strides[2], rows, rows,
-                         n_.head_dim, state.k, n_.head_dim);
-      kernels_.load_rows(row(p_.v, b, kv_head, t), p_.v.dtype, p_.v.strides[2], rows, rows,
-                         n_.value_dim, state.v, n_.value_dim);
+      kernels_.load_rows(row(p_.k, b, kv_head, t), p_.k.dtype, p_.k.strides[2], keys.rows,
+                         keys.rows, n_.head_dim, state.k, n_.head_dim);
+      kernels_.load_rows(row(p_.v, b, kv_head, t), p_.v.dtype, p_.v.strides[2], keys.rows,
+                         keys.rows, n_.value_dim, state.v, n_.value_dim);
       keys.k = state.k;
       keys.v = state.v;
       keys.k_stride = n_.head_dim;
       keys.v_stride = n_.value_dim;
+    }
+    keys.v_depth = keys.v;
+    keys.v_depth_stride = keys.v_stride;
+    if constexpr (kDepth > 1) {
+      kernels_.pack_depth(keys.v, keys.v_stride, keys.rows, n_.value_dim, state.v_depth);
+      keys.v_depth = state.v_depth;
+      keys.v_depth_stride = n_.value_dim;
     }
     return keys;
   }
 
   void end(const Task& task, int i, State& state) const {
     const int64_t t = task.first + i;
-    const ForwardTile<T>& tile = state.tiles[i];
-    kernels_.forward_end(tile, state.rows, n_.value_dim, state.lse);
-    kernels_.store_rows(state.rows, n_.value_dim, tile.rows, n_.value_dim, T{1},
+    const ForwardTile<Op>& tile = state.tiles[i];
+    kernels_.forward_end(tile, state.o, n_.value_dim, state.lse);
+    kernels_.store_rows(state.o, n_.value_dim, tile.rows, n_.value_dim, T{1},
                         row(out_.o, task.batch, task.head, t), out_.o.dtype, out_.o.strides[2]);
     T* lse = out_.lse.row<T>(task.batch, task.head, t * kTile);
     for (int r = 0; r < tile.rows; ++r) lse[r * out_.lse.strides[2]] = state.lse[r];
@@ -174,19 +202,19 @@ class Forward {
 
   const AttentionProblem& p_;
   const AttentionOutputs& out_;
-  const AttentionKernels<T>& kernels_;
+  const AttentionKernels<Op>& kernels_;
   const Sizes n_;
   const ScoreModTiles<T> mods_;
-  const bool in_place_ = p_.q.dtype == kNativeType<T>;
+  const bool in_place_ = p_.q.dtype == kNativeType<Op>;
 };
 
 }  // namespace
 
-template <typename T>
+template <typename Op>
 void run_forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
-                 const AttentionKernels<T>& kernels) {
+                 const AttentionKernels<Op>& kernels) {
   const Sizes n(problem);
-  const Forward<T> forward(problem, outputs, kernels);
+  const Forward<Op> forward(problem, outputs, kernels);
   const std::vector<Task> tasks = make_tasks(problem, n, forward.together());
   int64_t live_tiles = 0;
   for (const Task& task : tasks) live_tiles += task.live_tiles;
@@ -200,5 +228,7 @@ template void run_forward(const AttentionProblem&, const AttentionOutputs&,
                           const AttentionKernels<float>&);
 template void run_forward(const AttentionProblem&, const AttentionOutputs&,
                           const AttentionKernels<double>&);
+template void run_forward(const AttentionProblem&, const AttentionOutputs&,
+                          const AttentionKernels<BFloat16>&);
 
 }  // namespace fovea

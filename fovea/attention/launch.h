@@ -16,9 +16,11 @@ namespace fovea {
 
 // What the forward's and the backward's walk over a plan share.
 
-/// Storage type whose rows a body of compute type T reads in place.
-template <typename T>
-constexpr DType kNativeType = sizeof(T) == 8 ? DType::kF64 : DType::kF32;
+/// Storage type whose rows a body of operand type Op reads in place.
+template <typename Op>
+constexpr DType kNativeType = sizeof(Op) == 8   ? DType::kF64
+                              : sizeof(Op) == 4 ? DType::kF32
+                                                : DType::kBF16;
 
 constexpr double kLog2E = 1.4426950408889634074;
 
@@ -94,15 +96,15 @@ class TileCursor {
 };
 
 /// Sets which rows and lanes of `keys` take part; false when no pair of the tile is allowed.
-template <typename T>
-bool set_visible(const BlockPlan& plan, const TileRun& run, int rows, int cols,
-                 kernels::KeyLanes* lanes, kernels::KeyTile<T>* keys) {
+template <typename Op>
+bool set_visible(const BlockPlan& plan, const TileRun& run, int rows, kernels::KeyLanes* lanes,
+                 kernels::KeyTile<Op>* keys) {
   if (run.kind == TileKind::kFull) {
     keys->begin = 0;
-    keys->end = cols;
+    keys->end = keys->rows;
     keys->lanes = nullptr;
   } else {
-    kernels::fill_key_lanes(plan, run, rows, cols, lanes);
+    kernels::fill_key_lanes(plan, run, rows, keys->rows, lanes);
     keys->begin = lanes->begin;
     keys->end = lanes->end;
     keys->lanes = lanes->lanes;
@@ -120,24 +122,14 @@ inline void run_tasks(int64_t tasks, double flop, const std::function<void(int64
   }
 }
 
-/// The bodies of compute type T, driven over the whole problem. May throw std::bad_alloc.
-template <typename T>
+/// The bodies of operand type Op, driven over the whole problem. May throw std::bad_alloc.
+template <typename Op>
 void run_forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
-                 const kernels::AttentionKernels<T>& kernels);
-template <typename T>
+                 const kernels::AttentionKernels<Op>& kernels);
+template <typename Op>
 void run_backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
-                  const AttentionGradients& gradients, const kernels::AttentionKernels<T>& kernels);
-
-extern template void run_forward(const AttentionProblem&, const AttentionOutputs&,
-                                 const kernels::AttentionKernels<float>&);
-extern template void run_forward(const AttentionProblem&, const AttentionOutputs&,
-                                 const kernels::AttentionKernels<double>&);
-extern template void run_backward(const AttentionProblem&, const AttentionOutputs&,
-                                  const AttentionGradients&,
-                                  const kernels::AttentionKernels<float>&);
-extern template void run_backward(const AttentionProblem&, const AttentionOutputs&,
-                                  const AttentionGradients&,
-                                  const kernels::AttentionKernels<double>&);
+                  const AttentionGradients& gradients,
+                  const kernels::AttentionKernels<Op>& kernels);
 
 /// Unmet conditions of the backward's own arguments.
 std::vector<std::string> unmet_conditions(const AttentionProblem& problem,

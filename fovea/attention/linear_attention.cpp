@@ -218,8 +218,9 @@ void for_each_head(const LinearAttentionProblem& p, const LinearAttentionOutputs
   run_tasks(static_cast<int64_t>(tasks.size()), steps * flop_per_step, [&](int64_t i) {
     const Task& task = tasks[static_cast<size_t>(i)];
     LinearHead<T> head = head_of<T>(p, out, task);
-    Scratch<T> scratch(static_cast<size_t>(kernels::linear_scratch(head.head_dim, head.value_dim)));
-    head.scratch = scratch.take(0);
+    const size_t size = static_cast<size_t>(kernels::linear_scratch(head.head_dim, head.value_dim));
+    Scratch scratch(Scratch::bytes_of<T>(size));
+    head.scratch = scratch.take<T>(0);
     body(head, task);
   });
 }
@@ -256,7 +257,7 @@ void backward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out
 template <typename Body>
 Status run(const LinearAttentionProblem& p, const Body& body) {
   try {
-    body(kernels::engine_for(p.q.dtype == DType::kF64));
+    body(kernels::engine_for(p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32));
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "linear_attention: no memory for the scratch of this problem"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set

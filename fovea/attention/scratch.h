@@ -29,26 +29,30 @@ class AlignedBuffer {
 /// Hands out pieces of the calling thread's scratch memory, each on a cache line. The memory grows
 /// to the largest request of the thread and is kept until the thread ends, so small calls do not
 /// pay for page faults. One user a thread at a time.
-template <typename T>
 class Scratch {
  public:
-  explicit Scratch(size_t total) {
-    thread_local AlignedBuffer<T> buffer;
-    if (buffer.size() < total) {
+  explicit Scratch(size_t bytes) {
+    thread_local AlignedBuffer<char> buffer;
+    if (buffer.size() < bytes) {
       buffer = {};  // free first: the two need not coexist
-      buffer = AlignedBuffer<T>(total);
+      buffer = AlignedBuffer<char>(bytes);
     }
     next_ = buffer.data();
   }
-  /// `count` elements, rounded up to whole cache lines.
+  /// Bytes that take() uses up for `count` elements: whole cache lines.
+  template <typename T>
+  static constexpr size_t bytes_of(size_t count) {
+    return (count * sizeof(T) + 63) / 64 * 64;
+  }
+  template <typename T>
   T* take(size_t count) {
-    T* piece = next_;
-    next_ += (count + 15) / 16 * 16;
-    return piece;
+    char* piece = next_;
+    next_ += bytes_of<T>(count);
+    return reinterpret_cast<T*>(piece);
   }
 
  private:
-  T* next_;
+  char* next_;
 };
 
 }  // namespace fovea

@@ -7,7 +7,7 @@
 namespace fovea {
 
 /// Instruction-set levels that engines are built for, weakest first. A level includes those
-/// before it; `kAvx512Bf16` and `kAmx` are not built yet.
+/// before it; `kAmx` is not built yet.
 enum class Isa : uint8_t { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 constexpr int kIsaCount = 5;

@@ -4,36 +4,28 @@ namespace fovea::kernels {
 
 extern const Engine kScalarEngine;
 #if defined(__x86_64__)
-extern const Engine kAvx2Engine, kAvx512Engine;
+extern const Engine kAvx2Engine, kAvx512Engine, kAvx512Bf16Engine;
 #endif
 
 namespace {
 
-/// Every engine of this build, strongest first: the order of preference.
+/// Every engine of this build in the order of preference: a problem runs on the first one that the
+/// machine and FOVEA_MAX_ISA allow and that has kernels for its storage type.
 constexpr const Engine* kEngines[] = {
 #if defined(__x86_64__)
-    &kAvx512Engine,
-    &kAvx2Engine,
+    &kAvx512Bf16Engine,  // bf16
+    &kAvx512Engine,      // f32, bf16 widened
+    &kAvx2Engine,        // f32, bf16 widened
 #endif
-    &kScalarEngine,
+    &kScalarEngine,  // f32, bf16 widened, f64
 };
-constexpr int kEngineCount = sizeof kEngines / sizeof kEngines[0];
 
 }  // namespace
 
-const Engine* const* available_engines(int* count) {
-  int first = kEngineCount - 1;  // scalar always runs
+const Engine& engine_for(DType dtype) {
   const Isa limit = max_isa();
-  while (first > 0 && kEngines[first - 1]->isa <= limit) --first;
-  *count = kEngineCount - first;
-  return kEngines + first;
-}
-
-const Engine& engine_for(bool f64) {
-  int count = 0;
-  const Engine* const* engines = available_engines(&count);
-  for (int i = 0; i < count; ++i) {
-    if (f64 ? engines[i]->f64 != nullptr : engines[i]->f32 != nullptr) return *engines[i];
+  for (const Engine* engine : kEngines) {
+    if (engine->isa <= limit && engine->with_kernels(dtype, [](const auto&) {})) return *engine;
   }
   return kScalarEngine;
 }

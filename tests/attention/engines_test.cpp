@@ -2,6 +2,8 @@
 
 #include "tests/support/engines.h"
 
+#include <algorithm>
+
 #include "tests/support/attention_problem.h"
 #include "tests/support/tolerance.h"
 #include <gtest/gtest.h>
@@ -51,36 +53,40 @@ struct Expected {
       backward = reference::attention_backward(
           p, d_o, t.with_d_lse ? t.d_lse.values() : std::vector<double>{});
     }
-    tolerance = tolerances(t, p, forward, backward, d_o);
+    tolerance = tolerances(t, p, forward, backward, d_o, false);
+    if (t.c.dtype == DType::kBF16) {
+      bf16_tolerance = tolerances(t, p, forward, backward, d_o, true);
+    }
   }
   reference::Forward forward;
   reference::Backward backward;
-  Tolerances tolerance;
+  Tolerances tolerance, bf16_tolerance{};
 };
 
-/// Runs the case on the current engine and compares everything with the oracle.
-void check(const CaseTensors& t, const Expected& expected) {
+/// Runs the case on the engine of `isa`, which is forced, and compares everything with the oracle.
+void check(const CaseTensors& t, const Expected& expected, Isa isa) {
+  const Tolerances& tolerance =
+      has_bf16_operands(isa, t.c.dtype) ? expected.bf16_tolerance : expected.tolerance;
   const Status status = attention_forward(t.problem(), t.outputs());
   ASSERT_TRUE(status.ok()) << status.message();
-  expect_near("o", t.o, expected.forward.o, expected.tolerance.o);
-  expect_near("lse", t.lse, expected.forward.lse, expected.tolerance.lse);
+  expect_near("o", t.o, expected.forward.o, tolerance.o);
+  expect_near("lse", t.lse, expected.forward.lse, tolerance.lse);
   if (!t.c.backward) return;
   const Status back = attention_backward(t.problem(), t.outputs(), t.gradients());
   ASSERT_TRUE(back.ok()) << back.message();
-  expect_near("d_q", t.d_q, expected.backward.d_q, expected.tolerance.d_q);
-  expect_near("d_k", t.d_k, expected.backward.d_k, expected.tolerance.d_k);
-  expect_near("d_v", t.d_v, expected.backward.d_v, expected.tolerance.d_v);
+  expect_near("d_q", t.d_q, expected.backward.d_q, tolerance.d_q);
+  expect_near("d_k", t.d_k, expected.backward.d_k, tolerance.d_k);
+  expect_near("d_v", t.d_v, expected.backward.d_v, tolerance.d_v);
   if (t.c.bias) {
     expect_near("d_bias", t.d_bias, reduced_bias_gradient(t, expected.backward.d_bias),
-                expected.tolerance.d_bias);
+                tolerance.d_bias);
   }
   if (t.c.distance >= 0) {
     expect_near("d_distance_bias", t.d_distance_bias, expected.backward.d_distance_bias,
-                expected.tolerance.by_row);
+                tolerance.by_row);
   }
   for (size_t h = 0; h < t.d_sinks.size(); ++h) {
-    ASSERT_NEAR(t.d_sinks[h], expected.backward.d_sinks[h], expected.tolerance.by_row)
-        << "d_sinks " << h;
+    ASSERT_NEAR(t.d_sinks[h], expected.backward.d_sinks[h], tolerance.by_row) << "d_sinks " << h;
   }
 }
 
@@ -91,7 +97,7 @@ void check_on_every_engine(const CaseTensors& t) {
     if (t.c.dtype == DType::kF64 && isa != Isa::kScalar) continue;
     const ForcedIsa forced(isa);
     SCOPED_TRACE(t.c.to_string() + " on " + name_of(isa));
-    check(t, expected);
+    check(t, expected, isa);
     if (::testing::Test::HasFatalFailure()) return;
   }
 }
@@ -262,7 +268,7 @@ TEST(Attention, EmptyRowsGiveZero) {
     const ForcedIsa forced(isa);
     SCOPED_TRACE(name_of(isa));
     const CaseTensors t(c);
-    check(t, expected);
+    check(t, expected, isa);
     for (int64_t s = 0; s < 131 - 17; ++s) {
       ASSERT_EQ(t.o.get(0, 1, s, 3), 0);
       ASSERT_EQ(t.lse.get(0, 1, s, 0), -std::numeric_limits<double>::infinity());
@@ -304,7 +310,7 @@ void check_unused_rows(const std::string& id, double poison) {
     if (c.dtype == DType::kF64 && isa != Isa::kScalar) continue;
     const ForcedIsa forced(isa);
     SCOPED_TRACE(id + " on " + name_of(isa));
-    check(dirty, expected);
+    check(dirty, expected, isa);
     if (::testing::Test::HasFatalFailure()) return;
   }
 }
@@ -398,21 +404,24 @@ TEST(Attention, BitsDoNotDependOnThreads) {
 TEST(Attention, CausalPrefixEqualsTruncatedRun) {
   for (const Isa isa : runnable_isas()) {
     const ForcedIsa forced(isa);
-    CaseTensors whole(AttentionCase::parse("b1_h1_q200_k200_d32_f32_causal_fwd"));
-    CaseTensors prefix(AttentionCase::parse("b1_h1_q90_k90_d32_f32_causal_fwd"));
-    for (const auto member : {&CaseTensors::q, &CaseTensors::k, &CaseTensors::v}) {
-      for (int64_t s = 0; s < 90; ++s) {
-        for (int64_t d = 0; d < 32; ++d) {
-          (prefix.*member).put(0, 0, s, d, (whole.*member).get(0, 0, s, d));
+    for (const std::string type : {"f32", "bf16"}) {
+      SCOPED_TRACE(type + " on " + name_of(isa));
+      CaseTensors whole(AttentionCase::parse("b1_h1_q200_k200_d32_" + type + "_causal_fwd"));
+      CaseTensors prefix(AttentionCase::parse("b1_h1_q91_k91_d32_" + type + "_causal_fwd"));
+      for (const auto member : {&CaseTensors::q, &CaseTensors::k, &CaseTensors::v}) {
+        for (int64_t s = 0; s < 91; ++s) {
+          for (int64_t d = 0; d < 32; ++d) {
+            (prefix.*member).put(0, 0, s, d, (whole.*member).get(0, 0, s, d));
+          }
         }
       }
-    }
-    ASSERT_TRUE(attention_forward(whole.problem(), whole.outputs()).ok());
-    ASSERT_TRUE(attention_forward(prefix.problem(), prefix.outputs()).ok());
-    for (int64_t s = 0; s < 90; ++s) {
-      ASSERT_EQ(whole.lse.get(0, 0, s, 0), prefix.lse.get(0, 0, s, 0)) << "row " << s;
-      for (int64_t d = 0; d < 32; ++d) {
-        ASSERT_EQ(whole.o.get(0, 0, s, d), prefix.o.get(0, 0, s, d)) << "row " << s;
+      ASSERT_TRUE(attention_forward(whole.problem(), whole.outputs()).ok());
+      ASSERT_TRUE(attention_forward(prefix.problem(), prefix.outputs()).ok());
+      for (int64_t s = 0; s < 91; ++s) {
+        ASSERT_EQ(whole.lse.get(0, 0, s, 0), prefix.lse.get(0, 0, s, 0)) << "row " << s;
+        for (int64_t d = 0; d < 32; ++d) {
+          ASSERT_EQ(whole.o.get(0, 0, s, d), prefix.o.get(0, 0, s, d)) << "row " << s;
+        }
       }
     }
   }
@@ -453,7 +462,8 @@ TEST(Attention, MergedHalvesEqualWhole) {
 TEST(Attention, ForcedIsaRuns) {
   for (const Isa isa : runnable_isas()) {
     const ForcedIsa forced(isa);
-    EXPECT_EQ(engine_name(DType::kF32), name_of(isa));
+    EXPECT_EQ(engine_name(DType::kBF16), name_of(isa));
+    EXPECT_EQ(engine_name(DType::kF32), name_of(std::min(isa, Isa::kAvx512)));
     EXPECT_EQ(engine_name(DType::kF64), "scalar");
   }
 }

@@ -7,16 +7,22 @@
 
 #include "fovea/core/cpu_features.h"
 #include "fovea/core/parallel.h"
+#include "fovea/core/tensor_view.h"
 
 namespace fovea::testing {
 
 /// Instruction sets that have an engine of their own and that this machine can run.
 inline std::vector<Isa> runnable_isas() {
   std::vector<Isa> isas;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (cpu_features().supports(isa)) isas.push_back(isa);
   }
   return isas;
+}
+
+/// Whether problems of this storage type run on a matrix unit of bf16 operands.
+inline bool has_bf16_operands(Isa isa, DType dtype) {
+  return dtype == DType::kBF16 && isa >= Isa::kAvx512Bf16;
 }
 
 /// Forces an engine through FOVEA_MAX_ISA while it lives.

@@ -43,20 +43,22 @@ inline double max_norm(const std::vector<double>& x, int64_t dim) {
 }
 
 /// Bounds on an engine's error, each a formula in eps and sizes. `u` is eps of the arithmetic
-/// (f32 for f32 and bf16 storage), `s` eps of the storage type.
+/// (f32 for f32 and bf16 storage), `s` eps of the storage type. A matrix unit of bf16 operands
+/// rounds weights and dS to them, relatively by r = s/2, and has an exponential good to e = 2^-18;
+/// others have r = e = 0.
 ///
 /// Rounding errors of a dot product of length D add like a random walk, to about u·|a||b|/√D for
 /// the sum's last digits and u·|a·b| for its size; the weight 2^(s - m) inherits its score's error
 /// and adds 4 u for the exponential, the sum and the division:
 ///
-///     weight = u (scale·|q||k| + 4)                 relative, of every weight
-///     o      = weight · max|v| + s/2 · max|o|       the last term: one rounding at the end
+///     weight = u (scale·|q||k| + 4) + e             relative, of every weight
+///     o      = (weight + r) · max|v| + s/2 · max|o| the last term: one rounding at the end
 ///     lse    = weight + u · max|lse|
-///     ds     = weight · dp + s/2 · |o||dO|/√Dv      per unit of weight; δ is made of the stored o
+///     ds     = (weight + r) · dp + s/2 · |o||dO|/√Dv   per unit of weight; δ is of the stored o
 ///     dp     = 4 |dO||v|/√Dv                        size of dP - δ
 ///     dq     = scale · max|k| · ds + s/2 · max|dq|
 ///     dk     = scale · max|q| · ds · mass + s/2 · max|dk|    mass: largest column sum of weights
-///     dv     = weight · max|dO| · mass + s/2 · max|dv|
+///     dv     = (weight + r) · max|dO| · mass + s/2 · max|dv|
 ///     dbias  = ds · (heads and batch elements that share it), and · mass where queries do
 ///     by_row = 2 ds · √(rows)                       sums over all rows: sinks, distances
 ///
@@ -103,29 +105,30 @@ inline double modification_size(const reference::Problem& p, double score_size) 
 
 inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                              const reference::Forward& forward, const reference::Backward& backward,
-                             const std::vector<double>& d_o) {
+                             const std::vector<double>& d_o, bool bf16_operands) {
   const double u = eps(t.c.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
   const double s = eps(t.c.dtype);
   const double scale =
       t.scale != 0 ? double{t.scale} : 1 / std::sqrt(static_cast<double>(p.head_dim));
   const double product = std::fabs(scale) * max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
   const double size = product + modification_size(p, product);
-  const double weight = u * (size + 4);
+  const double weight = u * (size + 4) + (bf16_operands ? 0x1p-18 : 0);
+  const double rounded = weight + (bf16_operands ? s / 2 : 0);
   const double kept = 1 / (1 - p.dropout_p);
   const double d_o_norm = max_norm(d_o, p.value_dim);
   const double spread = std::sqrt(static_cast<double>(p.value_dim));
   const double dp = 4 * d_o_norm * max_norm(p.v, p.value_dim) / spread;
   const double ds =
-      kept * (weight * dp + s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm / spread);
+      kept * (rounded * dp + s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm / spread);
   const double mass = t.c.backward ? max_column_mass(p, forward.column_mass) : 0;
   const double rows = static_cast<double>(p.batch * p.q_len);
   const double sharers = (t.c.bias_batch ? 1 : static_cast<double>(p.batch)) *
                          (t.c.bias_heads ? 1 : static_cast<double>(p.heads));
-  return {weight * kept * max_abs(p.v) + s / 2 * max_abs(forward.o),
+  return {rounded * kept * max_abs(p.v) + s / 2 * max_abs(forward.o),
           weight + u * max_abs(forward.lse),
           std::fabs(scale) * max_abs(p.k) * ds + s / 2 * max_abs(backward.d_q),
           std::fabs(scale) * max_abs(p.q) * ds * mass + s / 2 * max_abs(backward.d_k),
-          weight * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
+          rounded * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
           ds * sharers * (t.c.bias_queries ? 1 : mass),
           2 * ds * std::sqrt(rows)};
 }

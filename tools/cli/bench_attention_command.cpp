@@ -90,14 +90,16 @@ class ModGradients {
   std::vector<double> sinks_;
 };
 
-/// Gigaflops of register-only multiply-adds of the engine's instruction set on all threads: for
-/// each the best of many short slices, of which other work on the machine can disturb some.
-double measure_peak(const kernels::Engine& engine) {
+/// Gigaflops of register-only multiply-adds of the matrix unit that runs this storage type, on all
+/// threads: for each the best of many short slices, of which other work can disturb some.
+double measure_peak(const kernels::Engine& engine, DType dtype) {
   std::vector<double> best(static_cast<size_t>(num_threads()));
   for (int slice = 0; slice < 50; ++slice) {
     parallel_for(num_threads(), [&](int64_t task, int) {
       double& gflops = best[static_cast<size_t>(task)];
-      gflops = std::max(gflops, engine.measure_peak(0.002));
+      engine.with_kernels(dtype, [&](const auto& kernels) {
+        gflops = std::max(gflops, kernels.measure_peak(0.002));
+      });
     });
   }
   return std::accumulate(best.begin(), best.end(), 0.0);
@@ -177,7 +179,7 @@ void print_table_row(const Json& row) {
                 row["error"].get<std::string>().c_str());
     return;
   }
-  std::printf("%-60s %-7s %9.3f %9.3f %7.1f %7.1f %5.1f%% %5.1f%%\n",
+  std::printf("%-60s %-11s %9.3f %9.3f %7.1f %7.1f %5.1f%% %5.1f%%\n",
               row["case"].get<std::string>().c_str(), row["engine"].get<std::string>().c_str(),
               row["ms_min"].get<double>(), row["ms_median"].get<double>(),
               row["gflops_best"].get<double>(), row["gflops"].get<double>(),
@@ -194,16 +196,16 @@ void run_bench(const BenchOptions& options) {
   for (const std::string& id : ids) cases.push_back(AttentionCase::parse(id));
 
   if (!options.json) {
-    std::printf("%s, %d threads\n%-60s %-7s %9s %9s %7s %7s %6s %6s\n",
+    std::printf("%s, %d threads\n%-60s %-11s %9s %9s %7s %7s %6s %6s\n",
                 cpu_features().model_name.c_str(), num_threads(), "case", "engine", "ms min",
                 "median", "GF best", "median", "peak", "spread");
   }
   for (const AttentionCase& c : cases) {
     Json row;
     try {
-      const kernels::Engine& engine = kernels::engine_for(c.dtype == DType::kF64);
+      const kernels::Engine& engine = kernels::engine_for(c.dtype);
       // Beside every case, because a machine's clock and its other load drift.
-      row = bench_attention(c, options, measure_peak(engine), engine);
+      row = bench_attention(c, options, measure_peak(engine, c.dtype), engine);
     } catch (const Error& error) {
       row = {{"case", c.to_string()}, {"error", error.what()}};
     }

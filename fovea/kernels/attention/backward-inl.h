@@ -16,23 +16,26 @@
 #include "fovea/kernels/attention/dropout-inl.h"
 #include "fovea/kernels/attention/forward-inl.h"
 #include "fovea/kernels/attention/vector-inl.h"
-#include "fovea/kernels/mma/fma-inl.h"
+#include "fovea/kernels/mma/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
-template <typename T>
-void backward_begin(const BackwardTile<T>& tile) {
-  transpose(tile.q, tile.dim_stride, kTile, tile.head_dim, tile.scale, tile.q_t, kLaneStride);
-  transpose(tile.d_o, tile.value_stride, kTile, tile.value_dim, T{1}, tile.d_o_t, kLaneStride);
+template <typename Op, typename T = SumOf<Op>>
+void backward_begin(const BackwardTile<Op>& tile) {
+  using Unit = MatrixUnit<Op>;
+  Unit::pack_lanes(tile.q, tile.dim_stride, kTile, tile.head_dim, tile.scale, tile.q_t);
+  Unit::pack_lanes(tile.d_o, tile.value_stride, kTile, tile.value_dim, T{1}, tile.d_o_t);
+  Unit::pack_depth(tile.q, tile.dim_stride, kTile, tile.dim_stride, tile.q_depth);
+  Unit::pack_depth(tile.d_o, tile.value_stride, kTile, tile.value_stride, tile.d_o_depth);
   std::memset(tile.d_q_t, 0, sizeof(T) * static_cast<size_t>(tile.head_dim) * kLaneStride);
 }
 
 /// Scores and dP of lane vector x of a part to Z ∘ P and dS, in place.
-template <typename T, bool kMasked, bool kDropout>
-HWY_INLINE void score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys,
+template <bool kMasked, bool kDropout, typename Op, typename T = SumOf<Op>>
+HWY_INLINE void score_gradients(const BackwardTile<Op>& tile, const KeyTile<Op>& keys,
                                 const Part& part, const uint64_t* keep, int x) {
   const Tag<T> d;
   const auto lse2 = hn::Load(d, tile.lse2 + x * kLanesOf<T>);
@@ -41,7 +44,7 @@ HWY_INLINE void score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& k
   for (int c = part.begin; c < part.end; ++c) {
     T* p_row = tile.p + c * kLaneStride + x * kLanesOf<T>;
     T* d_s_row = tile.d_s + c * kLaneStride + x * kLanesOf<T>;
-    auto p = exp2(hn::Sub(hn::Load(d, p_row), lse2));
+    auto p = MatrixUnit<Op>::exp2_weight(hn::Sub(hn::Load(d, p_row), lse2));
     auto d_p = hn::Load(d, d_s_row);
     if constexpr (kMasked) p = hn::IfThenElseZero(lane_mask<T>(keys.lanes[c], x), p);
     auto kept = p;
@@ -57,31 +60,33 @@ HWY_INLINE void score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& k
   }
 }
 
-template <typename T>
-HWY_INLINE void part_score_gradients(const BackwardTile<T>& tile, const KeyTile<T>& keys,
+template <typename Op>
+HWY_INLINE void part_score_gradients(const BackwardTile<Op>& tile, const KeyTile<Op>& keys,
                                      const Part& part, const uint64_t* keep) {
-  for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanesOf<T>) {
-    const int x = lane / kLanesOf<T>;
+  constexpr int kLanes = kLanesOf<SumOf<Op>>;
+  for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanes) {
+    const int x = lane / kLanes;
     if (keys.lanes) {
-      keep ? score_gradients<T, true, true>(tile, keys, part, keep, x)
-           : score_gradients<T, true, false>(tile, keys, part, keep, x);
+      keep ? score_gradients<true, true>(tile, keys, part, keep, x)
+           : score_gradients<true, false>(tile, keys, part, keep, x);
     } else {
-      keep ? score_gradients<T, false, true>(tile, keys, part, keep, x)
-           : score_gradients<T, false, false>(tile, keys, part, keep, x);
+      keep ? score_gradients<false, true>(tile, keys, part, keep, x)
+           : score_gradients<false, false>(tile, keys, part, keep, x);
     }
   }
 }
 
 /// out[c] += Σ_r weights[c][r] · rows[r] over the pairs that see each other; see
-/// add_visible_pairs().
-template <typename T>
-HWY_NOINLINE void add_visible_rows(const KeyTile<T>& keys, const T* rows, int stride, int dim,
-                                   const T* weights, T* out) {
+/// add_visible_pairs(). `rows` is a panel by depth.
+template <typename Op, typename T = SumOf<Op>>
+HWY_NOINLINE void add_visible_rows(const KeyTile<Op>& keys, const Op* rows, int stride, int dim,
+                                   const Op* weights, T* out) {
   for (int c = keys.begin; c < keys.end; ++c) {
     for (int r = 0; r < kTile; ++r) {
       if (!(keys.lanes[c] >> r & 1)) continue;
+      const T weight = static_cast<T>(weights[c * kLaneStride + r]);
       for (int i = 0; i < dim; ++i) {
-        out[c * stride + i] += rows[r * stride + i] * weights[c * kLaneStride + r];
+        out[c * stride + i] += depth_element(rows, stride, r, i) * weight;
       }
     }
   }
@@ -93,38 +98,56 @@ struct ByPair {
   bool queries, keys;
 };
 
-template <typename T>
-HWY_INLINE void backward_part(const BackwardTile<T>& tile, const KeyTile<T>& keys, const Part& part,
-                              const uint64_t* keep, ByPair by_pair, T* d_k, T* d_v) {
-  const int begin = part.begin, count = part.end - part.begin;
-  const T* k = keys.k + begin * keys.k_stride;
-  const T* v = keys.v + begin * keys.v_stride;
-  T* p = tile.p + begin * kLaneStride + part.lane;
-  T* d_s = tile.d_s + begin * kLaneStride + part.lane;
-  multiply<Walk::kRows, Into::kStore>(count, part.lanes, tile.head_dim, k, keys.k_stride,
-                                      tile.q_t + part.lane, kLaneStride, p, kLaneStride);
-  multiply<Walk::kRows, Into::kStore>(count, part.lanes, tile.value_dim, v, keys.v_stride,
-                                      tile.d_o_t + part.lane, kLaneStride, d_s, kLaneStride);
+/// Scores and dP of a part to weights and dS.
+template <typename Op, typename T = SumOf<Op>>
+HWY_INLINE void part_weights(const BackwardTile<Op>& tile, const KeyTile<Op>& keys,
+                             const Part& part, const uint64_t* keep) {
+  constexpr int kDepth = kDepthOf<Op>;
+  const Part real = real_keys(part, keys);
   T* slopes = tile.mod ? tile.mod->panel + 2 * kTile * kLaneStride : nullptr;
-  if (tile.mod) modify_scores(*tile.mod, keys.first_key, part, tile.rows, tile.p, slopes);
+  score_part(tile, keys, part, tile.p, slopes);
+  multiply<Walk::kRows, Into::kStore>(real.end - part.begin, part.lanes, tile.value_dim,
+                                      keys.v + part.begin * keys.v_stride, keys.v_stride,
+                                      tile.d_o_t + part.lane * kDepth, kLaneStride * kDepth,
+                                      tile.d_s + part.begin * kLaneStride + part.lane, kLaneStride);
+  for (int c = real.end; c < part.end; ++c) {
+    std::memset(tile.d_s + c * kLaneStride + part.lane, 0,
+                sizeof(T) * static_cast<size_t>(kTile - part.lane));
+  }
   part_score_gradients(tile, keys, part, keep);
-  if (tile.mod) modify_gradients(*tile.mod, keys.first_key, part, tile.rows, tile.d_s, slopes);
+  if (tile.mod) modify_gradients(*tile.mod, keys.first_key, real, tile.rows, tile.d_s, slopes);
+  MatrixUnit<Op>::pack_weights(part.begin, part.end, part.lane, part.lanes, tile.p, tile.d_s,
+                               tile.p_rows, tile.d_s_rows, tile.d_s_depth);
+}
+
+template <typename Op, typename T = SumOf<Op>>
+HWY_INLINE void backward_part(const BackwardTile<Op>& tile, const KeyTile<Op>& keys,
+                              const Part& part, const uint64_t* keep, ByPair by_pair, T* d_k,
+                              T* d_v) {
+  constexpr int kDepth = kDepthOf<Op>;
+  const int begin = part.begin, rows = real_keys(part, keys).end - begin;
+  const int first = begin * kLaneStride + part.lane;
+  part_weights(tile, keys, part, keep);
   if (!by_pair.queries) {
-    multiply<Walk::kRows, Into::kAdd>(count, tile.value_dim, part.lanes, p, kLaneStride,
-                                      tile.d_o + part.lane * tile.value_stride, tile.value_stride,
-                                      d_v + begin * tile.value_stride, tile.value_stride);
-    multiply<Walk::kRows, Into::kAdd>(count, tile.head_dim, part.lanes, d_s, kLaneStride,
-                                      tile.q + part.lane * tile.dim_stride, tile.dim_stride,
-                                      d_k + begin * tile.dim_stride, tile.dim_stride);
+    multiply<Walk::kRows, Into::kAdd>(rows, tile.value_dim, part.lanes, tile.p_rows + first,
+                                      kLaneStride, tile.d_o_depth + part.lane * tile.value_stride,
+                                      tile.value_stride * kDepth, d_v + begin * tile.value_stride,
+                                      tile.value_stride);
+    multiply<Walk::kRows, Into::kAdd>(rows, tile.head_dim, part.lanes, tile.d_s_rows + first,
+                                      kLaneStride, tile.q_depth + part.lane * tile.dim_stride,
+                                      tile.dim_stride * kDepth, d_k + begin * tile.dim_stride,
+                                      tile.dim_stride);
   }
   if (!by_pair.keys) {
-    multiply<Walk::kColumns, Into::kAdd>(tile.head_dim, part.lanes, count, k, keys.k_stride, d_s,
-                                         kLaneStride, tile.d_q_t + part.lane, kLaneStride);
+    multiply<Walk::kColumns, Into::kAdd>(
+        tile.head_dim, part.lanes, part.end - begin, keys.k_depth + begin * keys.k_depth_stride,
+        keys.k_depth_stride * kDepth, tile.d_s_depth + begin * kLaneStride + part.lane * kDepth,
+        kLaneStride * kDepth, tile.d_q_t + part.lane, kLaneStride);
   }
 }
 
-template <typename T>
-void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, T* d_v) {
+template <typename Op, typename T = SumOf<Op>>
+void backward_keys(const BackwardTile<Op>& tile, const KeyTile<Op>& keys, T* d_k, T* d_v) {
   alignas(64) uint64_t keep[kTile];
   const bool dropout = tile.dropout.threshold != 0;
   if (dropout) {
@@ -135,7 +158,7 @@ void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, 
   if (keys.lanes) {
     by_pair.queries = !all_rows_finite(tile.q, tile.dim_stride, 0, tile.rows, tile.head_dim) ||
                       !all_rows_finite(tile.d_o, tile.value_stride, 0, tile.rows, tile.value_dim);
-    by_pair.keys = !all_rows_finite(keys.k, keys.k_stride, keys.begin, keys.end, tile.head_dim);
+    by_pair.keys = !visible_rows_finite(keys, keys.k, keys.k_stride, tile.head_dim);
   }
   Part parts[2];
   const int count = split_tile(keys, tile.rows, parts);
@@ -143,11 +166,11 @@ void backward_keys(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, 
     backward_part(tile, keys, parts[i], dropout ? keep : nullptr, by_pair, d_k, d_v);
   }
   if (by_pair.queries) {
-    add_visible_rows(keys, tile.d_o, tile.value_stride, tile.value_dim, tile.p, d_v);
-    add_visible_rows(keys, tile.q, tile.dim_stride, tile.head_dim, tile.d_s, d_k);
+    add_visible_rows(keys, tile.d_o_depth, tile.value_stride, tile.value_dim, tile.p_rows, d_v);
+    add_visible_rows(keys, tile.q_depth, tile.dim_stride, tile.head_dim, tile.d_s_rows, d_k);
   }
   if (by_pair.keys) {
-    add_visible_pairs(keys, keys.k, keys.k_stride, tile.head_dim, tile.d_s, tile.d_q_t);
+    add_visible_pairs(keys, keys.k, keys.k_stride, tile.head_dim, tile.d_s_depth, tile.d_q_t);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "fovea/core/cpu_features.h"
 #include "fovea/core/tensor_view.h"
@@ -11,6 +12,17 @@ namespace fovea::kernels {
 
 /// Columns of every transposed panel: one lane for each query row of a tile.
 constexpr int kLaneStride = kTile;
+
+/// Type in which products of operands of type `Op` are summed, and of everything that is no
+/// operand: scores, maxima, outputs.
+template <typename Op>
+using SumOf = std::conditional_t<std::is_same_v<Op, BFloat16>, float, Op>;
+
+/// Neighbours along the depth of a product that the matrix unit of `Op` takes at once. A panel
+/// "by depth" holds them side by side: element (k, x) of a panel of `ld` columns is at
+/// (k / kDepth · ld + x) · kDepth + k % kDepth, which for 1 is plain row-major.
+template <typename Op>
+constexpr int kDepthOf = static_cast<int>(sizeof(SumOf<Op>) / sizeof(Op));
 
 /// Dropout of one (batch element, head), see dropout_words() in core/philox.h. Off when
 /// `threshold` is 0.
@@ -44,37 +56,48 @@ struct ScoreModTile {
   T* d_distance_bias = nullptr;
 };
 
-/// A tile of keys as the bodies read it. Rows are row-major in T; only rows [begin, end) are read.
-template <typename T>
+/// A tile of keys as the bodies read it. k and v are row-major; only rows [begin, end), widened to
+/// whole steps of kDepthOf<Op>, are read.
+template <typename Op>
 struct KeyTile {
-  const T* k;
-  const T* v;
+  const Op* k;
+  const Op* v;
   int64_t k_stride, v_stride;  ///< elements between rows
-  uint32_t first_key;          ///< row number of row 0, a multiple of 64 (for dropout)
-  int begin, end;              ///< rows that any query of the tile sees
-  const uint64_t* lanes;       ///< [64] bit r of lanes[c]: query r sees key c; null: all see all
+  /// Panels whose depth is the keys, [rows, stride], a missing last row zero: k (backward only) and
+  /// v (forward only). Where kDepthOf<Op> is 1, the rows themselves.
+  const Op* k_depth;
+  const Op* v_depth;
+  int64_t k_depth_stride, v_depth_stride;
+  uint32_t first_key;     ///< row number of row 0, a multiple of 64 (for dropout)
+  int rows;               ///< keys in the tile
+  int begin, end;         ///< rows that any query of the tile sees
+  const uint64_t* lanes;  ///< [64] bit r of lanes[c]: query r sees key c; null: all see all
 };
 
 /// A tile of queries on its way through the forward. Panels are 64-byte aligned.
-template <typename T>
+template <typename Op>
 struct ForwardTile {
+  using T = SumOf<Op>;
   int rows;  ///< queries in the tile
   int head_dim, value_dim;
   T scale;               ///< of a score, times log2 e
   uint32_t first_query;  ///< row number of lane 0 (for dropout)
   DropoutKey dropout;
   const ScoreModTile<T>* mod;  ///< null: none
-  T* q_t;                      ///< [D, 64] scaled queries, transposed
+  Op* q_t;                     ///< [D, 64] queries by depth, scaled where the matrix unit wants it
   T* scores;                   ///< [64 keys, 64]
-  T* o_t;                      ///< [Dv, 64] output before the division by row_sum
-  T* row_max;                  ///< [64] base-2 maximum that o_t and row_sum are relative to
-  T* row_sum;                  ///< [64]
+  Op* p;       ///< [64 keys, 64] weights by depth; where kDepthOf<Op> is 1, `scores`
+  T* o_t;      ///< [Dv, 64] output before the division by row_sum
+  T* row_max;  ///< [64] base-2 maximum that o_t and row_sum are relative to
+  T* row_sum;  ///< [64]
 };
 
 /// A tile of queries on its way through the backward. `dim_stride` and `value_stride` are D and Dv
-/// rounded up to whole cache lines; the columns beyond D and Dv are zero.
-template <typename T>
+/// rounded up to whole cache lines; the columns beyond D and Dv are zero. What is marked (depth 1:
+/// …) is that panel where kDepthOf<Op> is 1.
+template <typename Op>
 struct BackwardTile {
+  using T = SumOf<Op>;
   int rows;
   int head_dim, value_dim;
   int dim_stride, value_stride;
@@ -82,64 +105,88 @@ struct BackwardTile {
   uint32_t first_query;
   DropoutKey dropout;
   const ScoreModTile<T>* mod;  ///< null: none
-  const T* q;      ///< [64, dim_stride] queries, row-major; dead rows and rows >= `rows` are zero
-  const T* d_o;    ///< [64, value_stride], row-major, likewise
+  const Op* q;     ///< [64, dim_stride] queries, row-major; dead rows and rows >= `rows` are zero
+  const Op* d_o;   ///< [64, value_stride], row-major, likewise
   const T* lse2;   ///< [64] log-sum-exp in base 2; +inf for dead rows
   const T* delta;  ///< [64] rowsum(dO ∘ O) - dLSE
-  T* q_t;          ///< [D, 64] scaled
-  T* d_o_t;        ///< [Dv, 64]
-  T* p;            ///< [64 keys, 64]
-  T* d_s;          ///< [64 keys, 64]
+  Op* q_t;         ///< [D, 64] by depth, as in ForwardTile
+  Op* d_o_t;       ///< [Dv, 64] by depth
+  Op* q_depth;     ///< [64, dim_stride] by depth (depth 1: q)
+  Op* d_o_depth;   ///< [64, value_stride] by depth (depth 1: d_o)
+  T* p;            ///< [64 keys, 64] scores, then weights
+  T* d_s;          ///< [64 keys, 64] dP, then dS
+  Op* p_rows;      ///< [64 keys, 64] (depth 1: p)
+  Op* d_s_rows;    ///< [64 keys, 64] (depth 1: d_s)
+  Op* d_s_depth;   ///< [64 keys, 64] by depth (depth 1: d_s)
   T* d_q_t;        ///< [D, 64] sum over the key tiles, without the scale
 };
 
-/// What one engine can do for attention in compute type T. Every function is noexcept, allocates
-/// nothing and touches only what its arguments name.
-template <typename T>
+/// What one engine can do for attention on operands of type Op. Every function is noexcept,
+/// allocates nothing and touches only what its arguments name.
+template <typename Op>
 struct AttentionKernels {
+  using T = SumOf<Op>;
   /// dst[r][c] = src[r][c] for r < rows, 0 for rows up to `padded_rows` and columns up to `ld`.
   void (*load_rows)(const void* src, DType dtype, int64_t stride, int rows, int padded_rows,
-                    int dim, T* dst, int ld);
+                    int dim, Op* dst, int ld);
   /// dst[r][c] = factor · src[r][c], rounded once to `dtype`.
   void (*store_rows)(const T* src, int ld, int rows, int dim, T factor, void* dst, DType dtype,
                      int64_t stride);
+  /// Rows [rows, dim] to a panel [rows, dim] by depth, a missing last row zero; nothing where
+  /// kDepthOf<Op> is 1.
+  void (*pack_depth)(const Op* src, int64_t stride, int rows, int dim, Op* dst);
   /// dst[c][r] = factor · src[r][c]; rows and columns are multiples of 4.
   void (*transpose)(const T* src, int ld_src, int rows, int cols, T factor, T* dst, int ld_dst);
-  /// out[r] = Σ_c a[r][c] b[r][c]; dim is padded to `ld` with zeros.
-  void (*row_dots)(const T* a, const T* b, int ld, int rows, T* out);
+  /// out[r] = Σ_c a[r][c] b[r][c] of rows of `dtype`.
+  void (*row_dots)(const void* a, int64_t a_stride, const void* b, int64_t b_stride, DType dtype,
+                   int rows, int dim, T* out);
   /// y[i] += x[i]; n is a multiple of 64.
   void (*add)(T* y, const T* x, int64_t n);
 
-  void (*forward_begin)(const ForwardTile<T>& tile, const T* q, int ld);
-  void (*forward_keys)(const ForwardTile<T>& tile, const KeyTile<T>& keys);
+  void (*forward_begin)(const ForwardTile<Op>& tile, const Op* q, int ld);
+  void (*forward_keys)(const ForwardTile<Op>& tile, const KeyTile<Op>& keys);
   /// Writes o [64, ld] row-major and lse [64] (natural logarithm).
-  void (*forward_end)(const ForwardTile<T>& tile, T* o, int ld, T* lse);
+  void (*forward_end)(const ForwardTile<Op>& tile, T* o, int ld, T* lse);
 
-  void (*backward_begin)(const BackwardTile<T>& tile);
+  void (*backward_begin)(const BackwardTile<Op>& tile);
   /// Adds to d_k [64, dim_stride] (without the scale) and d_v [64, value_stride], rows
   /// [begin, end), and to d_q_t.
-  void (*backward_keys)(const BackwardTile<T>& tile, const KeyTile<T>& keys, T* d_k, T* d_v);
+  void (*backward_keys)(const BackwardTile<Op>& tile, const KeyTile<Op>& keys, T* d_k, T* d_v);
+
+  /// GFLOP of the matrix unit's register-only multiply-adds per second on the calling thread,
+  /// measured for about `seconds`: what a kernel's speed is compared with.
+  double (*measure_peak)(double seconds);
 };
 
-/// An instruction set's tables; a null table: this engine does not run that compute type.
+/// An instruction set's tables; a null table: this engine does not run that operand type.
 struct Engine {
   const char* name;
   Isa isa;
-  const AttentionKernels<float>* f32;
-  const AttentionKernels<double>* f64;
-  const LinearKernels<float>* linear_f32;
-  const LinearKernels<double>* linear_f64;
-  /// GFLOP of register-only fused multiply-adds per second on the calling thread, measured for
-  /// about `seconds`: what a kernel's speed is compared with.
-  double (*measure_peak)(double seconds);
   const char* flags;  ///< compiler and its flags for this engine
+  const AttentionKernels<float>* f32 = nullptr;
+  const AttentionKernels<double>* f64 = nullptr;
+  const AttentionKernels<BFloat16>* bf16 = nullptr;
+  const LinearKernels<float>* linear_f32 = nullptr;  ///< wherever f32 is; likewise linear_f64
+  const LinearKernels<double>* linear_f64 = nullptr;
+
+  /// Calls `body` with the table that runs problems of this storage type; bf16 rows are widened
+  /// where there is no matrix unit for them. False when there is none.
+  template <typename Body>
+  bool with_kernels(DType dtype, const Body& body) const {
+    if (dtype == DType::kF64) return call(f64, body);
+    if (dtype == DType::kBF16 && bf16) return call(bf16, body);
+    return call(f32, body);
+  }
+
+ private:
+  template <typename Kernels, typename Body>
+  static bool call(const Kernels* kernels, const Body& body) {
+    if (kernels) body(*kernels);
+    return kernels != nullptr;
+  }
 };
 
-/// Engines of this build that the machine can run and FOVEA_MAX_ISA allows, strongest first.
-/// The pointer stays valid; `*count` >= 1.
-const Engine* const* available_engines(int* count);
-
-/// The engine that runs a problem of this compute type (f32 or f64) now.
-const Engine& engine_for(bool f64);
+/// The engine that runs a problem of this storage type now.
+const Engine& engine_for(DType dtype);
 
 }  // namespace fovea::kernels

@@ -21,7 +21,7 @@
 #include "fovea/kernels/attention/dropout-inl.h"
 #include "fovea/kernels/attention/score_mod-inl.h"
 #include "fovea/kernels/attention/vector-inl.h"
-#include "fovea/kernels/mma/fma-inl.h"
+#include "fovea/kernels/mma/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
@@ -31,9 +31,9 @@ namespace {
 /// Largest growth of a maximum, in powers of two, that is left to the weights.
 constexpr int kLateRescale = 8;
 
-template <typename T>
-void forward_begin(const ForwardTile<T>& tile, const T* q, int ld) {
-  transpose(q, ld, kTile, tile.head_dim, tile.scale, tile.q_t, kLaneStride);
+template <typename Op, typename T = SumOf<Op>>
+void forward_begin(const ForwardTile<Op>& tile, const Op* q, int ld) {
+  MatrixUnit<Op>::pack_lanes(q, ld, kTile, tile.head_dim, tile.scale, tile.q_t);
   std::memset(tile.o_t, 0, sizeof(T) * static_cast<size_t>(tile.value_dim) * kLaneStride);
   for (int r = 0; r < kTile; ++r) {
     tile.row_max[r] = -std::numeric_limits<T>::infinity();
@@ -41,13 +41,20 @@ void forward_begin(const ForwardTile<T>& tile, const T* q, int ld) {
   }
 }
 
+/// n rounded up to whole steps of the matrix unit.
+template <typename Op>
+HWY_INLINE int whole_steps(int n) {
+  return (n + kDepthOf<Op> - 1) & ~(kDepthOf<Op> - 1);
+}
+
 /// A partial tile is clipped by halves: each half of its queries to the keys that it sees. On the
-/// diagonal tile of a causal pattern this saves a quarter of the work. Returns the parts' number.
-template <typename T>
-HWY_INLINE int split_tile(const KeyTile<T>& keys, int rows, Part* parts) {
+/// diagonal tile of a causal pattern this saves a quarter of the work. Keys are widened to whole
+/// steps of the matrix unit, the last perhaps beyond the tile's keys. Returns the parts' number.
+template <typename Op>
+HWY_INLINE int split_tile(const KeyTile<Op>& keys, int rows, Part* parts) {
   constexpr int kHalf = kTile / 2;
   if (!keys.lanes) {
-    parts[0] = {0, rows, keys.begin, keys.end};
+    parts[0] = {0, rows, keys.begin, whole_steps<Op>(keys.end)};
     return 1;
   }
   int count = 0;
@@ -56,7 +63,9 @@ HWY_INLINE int split_tile(const KeyTile<T>& keys, int rows, Part* parts) {
     int begin = keys.begin, end = keys.end;
     while (begin < end && !(keys.lanes[begin] & half)) ++begin;
     while (end > begin && !(keys.lanes[end - 1] & half)) --end;
-    if (begin < end) parts[count++] = {lane, HWY_MIN(kHalf, rows - lane), begin, end};
+    if (begin == end) continue;
+    begin &= ~(kDepthOf<Op> - 1);
+    parts[count++] = {lane, HWY_MIN(kHalf, rows - lane), begin, whole_steps<Op>(end)};
   }
   if (count == 2 && parts[0].begin == parts[1].begin && parts[0].end == parts[1].end) {
     parts[0].lanes = rows;
@@ -66,8 +75,8 @@ HWY_INLINE int split_tile(const KeyTile<T>& keys, int rows, Part* parts) {
 }
 
 /// Maximum of the scores of lane vector x; masked scores become -inf on the way.
-template <typename T>
-HWY_INLINE Vec<T> column_max(T* scores, const KeyTile<T>& keys, const Part& part, int x) {
+template <typename Op, typename T = SumOf<Op>>
+HWY_INLINE Vec<T> column_max(T* scores, const KeyTile<Op>& keys, const Part& part, int x) {
   const Tag<T> d;
   const auto none = hn::Set(d, -std::numeric_limits<T>::infinity());
   Vec<T> max[4] = {none, none, none, none};  // independent chains hide the latency
@@ -93,8 +102,8 @@ HWY_INLINE Vec<T> column_max(T* scores, const KeyTile<T>& keys, const Part& part
 }
 
 /// Moves the maxima of lane vector x up where they grew; returns the one to subtract.
-template <typename T>
-HWY_INLINE Vec<T> update_max(const ForwardTile<T>& tile, Vec<T> block_max, int x) {
+template <typename Op, typename T = SumOf<Op>>
+HWY_INLINE Vec<T> update_max(const ForwardTile<Op>& tile, Vec<T> block_max, int x) {
   const Tag<T> d;
   const auto none = hn::Set(d, -std::numeric_limits<T>::infinity());
   T* row_max = tile.row_max + x * kLanesOf<T>;
@@ -116,55 +125,107 @@ HWY_INLINE Vec<T> update_max(const ForwardTile<T>& tile, Vec<T> block_max, int x
   return hn::IfThenElse(hn::Eq(new_max, none), hn::Zero(d), new_max);
 }
 
-/// Scores of lane vector x to weights, in place; adds them to row_sum before dropout.
-template <typename T, bool kDropout>
-HWY_INLINE void exponentials(const ForwardTile<T>& tile, const Part& part, Vec<T> max,
+/// Scores of lane vector x to weights; adds them to row_sum before dropout and rounding.
+template <bool kDropout, typename Op, typename T = SumOf<Op>>
+HWY_INLINE void exponentials(const ForwardTile<Op>& tile, const Part& part, Vec<T> max,
                              const uint64_t* keep, int x) {
+  using Unit = MatrixUnit<Op>;
+  constexpr int kDepth = kDepthOf<Op>;
   const Tag<T> d;
-  T* s = tile.scores + x * kLanesOf<T>;
+  const T* s = tile.scores + x * kLanesOf<T>;
+  Op* out = tile.p + x * kLanesOf<T> * kDepth;
   T* row_sum = tile.row_sum + x * kLanesOf<T>;
-  auto sum = hn::Zero(d);
-  for (int c = part.begin; c < part.end; ++c) {
-    auto p = exp2(hn::Sub(hn::Load(d, s + c * kLaneStride), max));
-    sum = hn::Add(sum, p);
-    if constexpr (kDropout) p = hn::IfThenElseZero(lane_mask<T>(keep[c], x), p);
-    hn::Store(p, d, s + c * kLaneStride);
+  Vec<T> sum[kDepth];
+  for (int j = 0; j < kDepth; ++j) sum[j] = hn::Zero(d);
+  for (int c = part.begin; c < part.end; c += kDepth) {
+    Vec<T> p[kDepth];
+#pragma GCC unroll 2
+    for (int j = 0; j < kDepth; ++j) {
+      p[j] = Unit::exp2_weight(hn::Sub(hn::Load(d, s + (c + j) * kLaneStride), max));
+      sum[j] = hn::Add(sum[j], p[j]);
+      if constexpr (kDropout) p[j] = hn::IfThenElseZero(lane_mask<T>(keep[c + j], x), p[j]);
+    }
+    Unit::store_depth(p, out + c * kLaneStride);
   }
-  hn::Store(hn::Add(hn::Load(d, row_sum), sum), d, row_sum);
+  for (int j = 1; j < kDepth; ++j) sum[0] = hn::Add(sum[0], sum[j]);
+  hn::Store(hn::Add(hn::Load(d, row_sum), sum[0]), d, row_sum);
+}
+
+/// Whether the rows of `x` that the products read of a partial tile hold neither NaN nor infinity.
+template <typename Op>
+HWY_INLINE bool visible_rows_finite(const KeyTile<Op>& keys, const Op* x, int64_t stride, int dim) {
+  return all_rows_finite(x, stride, keys.begin & ~(kDepthOf<Op> - 1),
+                         HWY_MIN(whole_steps<Op>(keys.end), keys.rows), dim);
+}
+
+/// Element (k, x) of a panel by depth.
+template <typename Op>
+HWY_INLINE SumOf<Op> depth_element(const Op* panel, int64_t ld, int k, int x) {
+  constexpr int kDepth = kDepthOf<Op>;
+  return static_cast<SumOf<Op>>(panel[(k / kDepth * ld + x) * kDepth + k % kDepth]);
 }
 
 /// Oᵀ += Vᵀ P pair by pair, only where a query sees a key: for tiles that hold NaN or infinity in
 /// keys which some of its queries may not see.
-template <typename T>
-HWY_NOINLINE void add_visible_pairs(const KeyTile<T>& keys, const T* rows, int64_t stride, int dim,
-                                    const T* weights, T* out_t) {
+template <typename Op, typename T = SumOf<Op>>
+HWY_NOINLINE void add_visible_pairs(const KeyTile<Op>& keys, const Op* rows, int64_t stride,
+                                    int dim, const Op* weights, T* out_t) {
   for (int c = keys.begin; c < keys.end; ++c) {
     for (int r = 0; r < kTile; ++r) {
       if (!(keys.lanes[c] >> r & 1)) continue;
+      const T weight = depth_element(weights, kLaneStride, c, r);
       for (int i = 0; i < dim; ++i) {
-        out_t[i * kLaneStride + r] += rows[c * stride + i] * weights[c * kLaneStride + r];
+        out_t[i * kLaneStride + r] += static_cast<T>(rows[c * stride + i]) * weight;
       }
     }
   }
 }
 
+/// A part without what its last step has too many.
+template <typename Op>
+HWY_INLINE Part real_keys(const Part& part, const KeyTile<Op>& keys) {
+  return {part.lane, part.lanes, part.begin, HWY_MIN(part.end, keys.rows)};
+}
+
+/// Scores of a part: K Qᵀ, scaled and modified; keys that its last step has too many score -inf.
+/// `slopes`: see modify_scores().
+template <typename Tile, typename Op, typename T = SumOf<Op>>
+HWY_INLINE void score_part(const Tile& tile, const KeyTile<Op>& keys, const Part& part, T* scores,
+                           T* slopes) {
+  constexpr Into kInto = MatrixUnit<Op>::kScalesQueries ? Into::kStore : Into::kScale;
+  constexpr int kDepth = kDepthOf<Op>;
+  const Part real = real_keys(part, keys);
+  multiply<Walk::kRows, kInto>(
+      real.end - part.begin, part.lanes, tile.head_dim, keys.k + part.begin * keys.k_stride,
+      keys.k_stride, tile.q_t + part.lane * kDepth, kLaneStride * kDepth,
+      scores + part.begin * kLaneStride + part.lane, kLaneStride, tile.scale);
+  if (tile.mod) modify_scores(*tile.mod, keys.first_key, real, tile.rows, scores, slopes);
+  for (int c = real.end; c < part.end; ++c) {
+    T* row = scores + c * kLaneStride;
+    for (int r = part.lane; r < kTile; ++r) row[r] = -std::numeric_limits<T>::infinity();
+  }
+}
+
 /// Scores of a part to weights: mask, running maximum, exponential, sum, dropout.
-template <typename T>
-HWY_INLINE void softmax_part(const ForwardTile<T>& tile, const KeyTile<T>& keys, const Part& part,
+template <typename Op>
+HWY_INLINE void softmax_part(const ForwardTile<Op>& tile, const KeyTile<Op>& keys, const Part& part,
                              const uint64_t* keep) {
-  for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanesOf<T>) {
-    const int x = lane / kLanesOf<T>;
+  constexpr int kLanes = kLanesOf<SumOf<Op>>;
+  for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanes) {
+    const int x = lane / kLanes;
     const auto max = update_max(tile, column_max(tile.scores, keys, part, x), x);
     if (keep) {
-      exponentials<T, true>(tile, part, max, keep, x);
+      exponentials<true>(tile, part, max, keep, x);
     } else {
-      exponentials<T, false>(tile, part, max, nullptr, x);
+      exponentials<false>(tile, part, max, nullptr, x);
     }
   }
 }
 
-template <typename T>
-void forward_keys(const ForwardTile<T>& tile, const KeyTile<T>& keys) {
+template <typename Op>
+void forward_keys(const ForwardTile<Op>& tile, const KeyTile<Op>& keys) {
+  using T = SumOf<Op>;
+  constexpr int kDepth = kDepthOf<Op>;
   alignas(64) uint64_t keep[kTile];
   const bool dropout = tile.dropout.threshold != 0;
   if (dropout) {
@@ -172,32 +233,27 @@ void forward_keys(const ForwardTile<T>& tile, const KeyTile<T>& keys) {
                keep);
   }
   const bool by_pair =
-      keys.lanes && !all_rows_finite(keys.v, keys.v_stride, keys.begin, keys.end, tile.value_dim);
+      keys.lanes && !visible_rows_finite(keys, keys.v, keys.v_stride, tile.value_dim);
   Part parts[2];
   const int count = split_tile(keys, tile.rows, parts);
   for (int i = 0; i < count; ++i) {
     const Part& part = parts[i];
-    const int rows = part.end - part.begin;
-    T* scores = tile.scores + part.begin * kLaneStride + part.lane;
-    multiply<Walk::kRows, Into::kStore>(rows, part.lanes, tile.head_dim,
-                                        keys.k + part.begin * keys.k_stride, keys.k_stride,
-                                        tile.q_t + part.lane, kLaneStride, scores, kLaneStride);
-    if (tile.mod) {
-      modify_scores<T>(*tile.mod, keys.first_key, part, tile.rows, tile.scores, nullptr);
-    }
+    score_part(tile, keys, part, tile.scores, static_cast<T*>(nullptr));
     softmax_part(tile, keys, part, dropout ? keep : nullptr);
     if (by_pair) continue;
-    multiply<Walk::kColumns, Into::kAdd>(tile.value_dim, part.lanes, rows,
-                                         keys.v + part.begin * keys.v_stride, keys.v_stride, scores,
-                                         kLaneStride, tile.o_t + part.lane, kLaneStride);
+    multiply<Walk::kColumns, Into::kAdd>(tile.value_dim, part.lanes, part.end - part.begin,
+                                         keys.v_depth + part.begin * keys.v_depth_stride,
+                                         keys.v_depth_stride * kDepth,
+                                         tile.p + part.begin * kLaneStride + part.lane * kDepth,
+                                         kLaneStride * kDepth, tile.o_t + part.lane, kLaneStride);
   }
   if (by_pair) {
-    add_visible_pairs(keys, keys.v, keys.v_stride, tile.value_dim, tile.scores, tile.o_t);
+    add_visible_pairs(keys, keys.v, keys.v_stride, tile.value_dim, tile.p, tile.o_t);
   }
 }
 
-template <typename T>
-void forward_end(const ForwardTile<T>& tile, T* o, int ld, T* lse) {
+template <typename Op, typename T = SumOf<Op>>
+void forward_end(const ForwardTile<Op>& tile, T* o, int ld, T* lse) {
   const Tag<T> d;
   for (int x = 0; x < kTile; x += kLanesOf<T>) {
     auto factor = hn::Set(d, static_cast<T>(tile.dropout.keep_scale));

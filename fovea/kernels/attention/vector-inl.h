@@ -84,25 +84,6 @@ HWY_INLINE Mask<T> lane_mask(uint64_t bits, int x) {
   return hn::LoadMaskBits(Tag<T>(), reinterpret_cast<const uint8_t*>(&shifted));
 }
 
-/// True when x [n] holds neither NaN nor infinity; n is a multiple of 8.
-template <typename T>
-HWY_INLINE bool all_finite(const T* x, int n) {
-  const hn::CappedTag<T, 8> d;
-  const int step = static_cast<int>(hn::Lanes(d));
-  auto zero = hn::Zero(d);  // stays 0 unless x · 0 is NaN
-  for (int i = 0; i < n; i += step) {
-    zero = hn::MulAdd(hn::LoadU(d, x + i), hn::Zero(d), zero);
-  }
-  return hn::AllTrue(d, hn::Eq(zero, hn::Zero(d)));
-}
-
-template <typename T>
-HWY_INLINE bool all_rows_finite(const T* x, int64_t stride, int begin, int end, int dim) {
-  bool finite = true;
-  for (int r = begin; r < end; ++r) finite &= all_finite(x + r * stride, dim);
-  return finite;
-}
-
 // ---- rows: the only place that knows the storage type -----------------------------------------
 
 template <class D>
@@ -115,6 +96,25 @@ HWY_INLINE hn::Vec<D> load_as(D d, const BFloat16* src) {  // bf16 is the upper 
   const hn::RebindToUnsigned<D> du32;
   const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(src));
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, bits)));
+}
+
+/// True when x [n] holds neither NaN nor infinity; n is a multiple of 8.
+template <typename S, typename T = SumOf<S>>
+HWY_INLINE bool all_finite(const S* x, int n) {
+  const hn::CappedTag<T, 8> d;
+  const int step = static_cast<int>(hn::Lanes(d));
+  auto zero = hn::Zero(d);  // stays 0 unless x · 0 is NaN
+  for (int i = 0; i < n; i += step) {
+    zero = hn::MulAdd(load_as(d, x + i), hn::Zero(d), zero);
+  }
+  return hn::AllTrue(d, hn::Eq(zero, hn::Zero(d)));
+}
+
+template <typename S>
+HWY_INLINE bool all_rows_finite(const S* x, int64_t stride, int begin, int end, int dim) {
+  bool finite = true;
+  for (int r = begin; r < end; ++r) finite &= all_finite(x + r * stride, dim);
+  return finite;
 }
 
 /// Rows of `dim` values, a multiple of D's lanes.
@@ -131,23 +131,32 @@ HWY_INLINE void load_rows_of(D d, const S* src, int64_t stride, int rows, int di
   }
 }
 
-/// Rows of T itself or, for T = float, of bf16: what unmet_conditions() lets through.
-template <typename T>
+/// Rows of Op itself or, for Op = float, of bf16: what unmet_conditions() lets through.
+template <typename Op>
 void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
-               T* dst, int ld) {
+               Op* dst, int ld) {
   if (padded_rows > rows) {
-    std::memset(dst + static_cast<ptrdiff_t>(rows) * ld, 0,
-                sizeof(T) * static_cast<size_t>(padded_rows - rows) * static_cast<size_t>(ld));
+    std::memset(static_cast<void*>(dst + static_cast<ptrdiff_t>(rows) * ld), 0,
+                sizeof(Op) * static_cast<size_t>(padded_rows - rows) * static_cast<size_t>(ld));
   }
-  const auto load = [&](const auto* typed) {
-    const Tag<T> wide;
-    if (dim % kLanesOf<T> == 0) return load_rows_of(wide, typed, stride, rows, dim, dst, ld);
-    return load_rows_of(hn::CappedTag<T, 8>(), typed, stride, rows, dim, dst, ld);
-  };
-  if constexpr (sizeof(T) == 4) {
-    if (dtype == DType::kBF16) return load(static_cast<const BFloat16*>(src));
+  if constexpr (sizeof(Op) == 2) {
+    const auto* from = static_cast<const Op*>(src);
+    for (int r = 0; r < rows; ++r) {
+      Op* HWY_RESTRICT to = dst + static_cast<ptrdiff_t>(r) * ld;
+      std::memcpy(static_cast<void*>(to), from + r * stride, sizeof(Op) * static_cast<size_t>(dim));
+      std::memset(static_cast<void*>(to + dim), 0, sizeof(Op) * static_cast<size_t>(ld - dim));
+    }
+  } else {
+    const auto load = [&](const auto* typed) {
+      const Tag<Op> wide;
+      if (dim % kLanesOf<Op> == 0) return load_rows_of(wide, typed, stride, rows, dim, dst, ld);
+      return load_rows_of(hn::CappedTag<Op, 8>(), typed, stride, rows, dim, dst, ld);
+    };
+    if constexpr (sizeof(Op) == 4) {
+      if (dtype == DType::kBF16) return load(static_cast<const BFloat16*>(src));
+    }
+    load(static_cast<const Op*>(src));
   }
-  return load(static_cast<const T*>(src));
 }
 
 /// Round to nearest even; a NaN stays a NaN. As BFloat16's constructor, without its branch.
@@ -199,15 +208,14 @@ HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* dst, ptrdiff_t row_step) 
 }
 
 /// Four rows, `lanes of d` columns: 4x4 blocks inside the vectors, then a store for each.
-template <class D>
-HWY_INLINE void transpose_rows(D d, const float* src, ptrdiff_t ld_src, float factor, float* dst,
-                               ptrdiff_t ld_dst) {
+template <class D, typename Load>
+HWY_INLINE void transpose_rows(D d, const float* src, ptrdiff_t ld_src, const Load& load,
+                               float* dst, ptrdiff_t ld_dst) {
   const hn::Repartition<double, D> dd;
-  const auto scale = hn::Set(d, factor);
-  const auto r0 = hn::Mul(scale, hn::LoadU(d, src));
-  const auto r1 = hn::Mul(scale, hn::LoadU(d, src + ld_src));
-  const auto r2 = hn::Mul(scale, hn::LoadU(d, src + 2 * ld_src));
-  const auto r3 = hn::Mul(scale, hn::LoadU(d, src + 3 * ld_src));
+  const auto r0 = load(d, src);
+  const auto r1 = load(d, src + ld_src);
+  const auto r2 = load(d, src + 2 * ld_src);
+  const auto r3 = load(d, src + 3 * ld_src);
   const auto a = hn::BitCast(dd, hn::InterleaveLower(d, r0, r1));  // 00 10 01 11
   const auto b = hn::BitCast(dd, hn::InterleaveLower(d, r2, r3));  // 20 30 21 31
   const auto e = hn::BitCast(dd, hn::InterleaveUpper(d, r0, r1));  // 02 12 03 13
@@ -219,39 +227,79 @@ HWY_INLINE void transpose_rows(D d, const float* src, ptrdiff_t ld_src, float fa
   store_blocks(d, hn::BitCast(d, hn::InterleaveUpper(dd, e, g)), dst + 3 * ld_dst, step);
 }
 
-template <>
-void transpose(const float* src, int ld_src, int rows, int cols, float factor, float* dst,
-               int ld_dst) {
+/// `load(d, from)` gives the values of a vector.
+template <typename Load>
+HWY_INLINE void transpose_with(const Load& load, const float* src, int ld_src, int rows, int cols,
+                               float* dst, int ld_dst) {
   const Tag<float> wide;
   const hn::FixedTag<float, 4> narrow;
   int c = 0;
   for (; c + kLanesOf<float> <= cols; c += kLanesOf<float>) {
     for (int r = 0; r < rows; r += 4) {
-      transpose_rows(wide, src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, factor,
+      transpose_rows(wide, src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, load,
                      dst + static_cast<ptrdiff_t>(c) * ld_dst + r, ld_dst);
     }
   }
   for (; c < cols; c += 4) {
     for (int r = 0; r < rows; r += 4) {
-      transpose_rows(narrow, src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, factor,
+      transpose_rows(narrow, src + static_cast<ptrdiff_t>(r) * ld_src + c, ld_src, load,
                      dst + static_cast<ptrdiff_t>(c) * ld_dst + r, ld_dst);
     }
   }
 }
+
+template <>
+void transpose(const float* src, int ld_src, int rows, int cols, float factor, float* dst,
+               int ld_dst) {
+  const auto load = [factor](auto d, const float* from) {
+    return hn::Mul(hn::Set(d, factor), hn::LoadU(d, from));
+  };
+  transpose_with(load, src, ld_src, rows, cols, dst, ld_dst);
+}
 #endif
 
-template <typename T>
-void row_dots(const T* a, const T* b, int ld, int rows, T* out) {
+/// The same for 32-bit words that are no numbers.
+HWY_INLINE void transpose_words(const void* src, int ld_src, int rows, int cols, void* dst,
+                                int ld_dst) {
+#if HWY_TARGET == HWY_SCALAR
+  for (ptrdiff_t r = 0; r < rows; ++r) {
+    for (ptrdiff_t c = 0; c < cols; ++c) {
+      std::memcpy(static_cast<char*>(dst) + 4 * (c * ld_dst + r),
+                  static_cast<const char*>(src) + 4 * (r * ld_src + c), 4);
+    }
+  }
+#else
+  const auto load = [](auto d, const float* from) { return hn::LoadU(d, from); };
+  transpose_with(load, static_cast<const float*>(src), ld_src, rows, cols, static_cast<float*>(dst),
+                 ld_dst);
+#endif
+}
+
+/// out[r] = Σ_c a[r][c] b[r][c]; dim is a multiple of 8.
+template <typename S, typename T>
+HWY_INLINE void row_dots(const S* a, int64_t a_stride, const S* b, int64_t b_stride, int rows,
+                         int dim, T* out) {
   const hn::CappedTag<T, 8> d;
   const int step = static_cast<int>(hn::Lanes(d));
   for (int r = 0; r < rows; ++r) {
     auto sum = hn::Zero(d);
-    for (int c = 0; c < ld; c += step) {
-      const ptrdiff_t i = static_cast<ptrdiff_t>(r) * ld + c;
-      sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+    for (int c = 0; c < dim; c += step) {
+      sum = hn::MulAdd(load_as(d, a + r * a_stride + c), load_as(d, b + r * b_stride + c), sum);
     }
     out[r] = hn::GetLane(hn::SumOfLanes(d, sum));
   }
+}
+
+template <typename T>
+void stored_row_dots(const void* a, int64_t a_stride, const void* b, int64_t b_stride, DType dtype,
+                     int rows, int dim, T* out) {
+  const auto dots = [&](const auto* x) {
+    row_dots(x, a_stride, static_cast<decltype(x)>(b), b_stride, rows, dim, out);
+  };
+  if constexpr (sizeof(T) == 4) {
+    if (dtype == DType::kBF16) return dots(static_cast<const BFloat16*>(a));
+  }
+  dots(static_cast<const T*>(a));
 }
 
 template <typename T>

@@ -7,13 +7,10 @@
 namespace fovea::kernels {
 
 extern const Engine kAvx2Engine;
-const Engine kAvx2Engine = {"avx2",
-                            Isa::kAvx2,
-                            &isa_avx2::kAttentionKernels<float>,
-                            nullptr,
-                            &isa_avx2::kLinearKernels<float>,
-                            nullptr,
-                            isa_avx2::measure_peak,
-                            FOVEA_ENGINE_FLAGS};
+const Engine kAvx2Engine = {.name = "avx2",
+                            .isa = Isa::kAvx2,
+                            .flags = FOVEA_ENGINE_FLAGS,
+                            .f32 = &isa_avx2::kAttentionKernels<float>,
+                            .linear_f32 = &isa_avx2::kLinearKernels<float>};
 
 }  // namespace fovea::kernels

@@ -7,13 +7,10 @@
 namespace fovea::kernels {
 
 extern const Engine kAvx512Engine;
-const Engine kAvx512Engine = {"avx512",
-                              Isa::kAvx512,
-                              &isa_avx512::kAttentionKernels<float>,
-                              nullptr,
-                              &isa_avx512::kLinearKernels<float>,
-                              nullptr,
-                              isa_avx512::measure_peak,
-                              FOVEA_ENGINE_FLAGS};
+const Engine kAvx512Engine = {.name = "avx512",
+                              .isa = Isa::kAvx512,
+                              .flags = FOVEA_ENGINE_FLAGS,
+                              .f32 = &isa_avx512::kAttentionKernels<float>,
+                              .linear_f32 = &isa_avx512::kLinearKernels<float>};
 
 }  // namespace fovea::kernels

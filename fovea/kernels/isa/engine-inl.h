@@ -16,21 +16,20 @@ namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
 template <typename T>
-constexpr AttentionKernels<T> kAttentionKernels = {
-    load_rows<T>,     store_rows<T>,   transpose<T>,   row_dots<T>,       add<T>,
-    forward_begin<T>, forward_keys<T>, forward_end<T>, backward_begin<T>, backward_keys<T>};
-
-template <typename T>
 constexpr LinearKernels<T> kLinearKernels = {linear_forward<T>, linear_backward<T>};
 
 /// Independent multiply-adds on registers: more chains than latency times issue width.
+template <typename Op, typename T = SumOf<Op>>
 double measure_peak(double seconds) {
-  const Tag<float> d;
+  using Unit = MatrixUnit<Op>;
+  const Tag<T> d;
   constexpr int kChains = HWY_TARGET == HWY_AVX3 ? 24 : 12;
-  Vec<float> acc[kChains];
+  alignas(64) Op ones[kLanesOf<T> * kDepthOf<Op>];
+  for (Op& one : ones) one = static_cast<Op>(1.0f);
+  const auto a = Unit::load(ones), b = Unit::load(ones);
+  Vec<T> acc[kChains];
 #pragma GCC unroll 32
-  for (int i = 0; i < kChains; ++i) acc[i] = hn::Set(d, 1.0f + i);
-  const auto factor = hn::Set(d, 0.999999f), term = hn::Set(d, 1e-6f);
+  for (int i = 0; i < kChains; ++i) acc[i] = hn::Set(d, static_cast<T>(1 + i));
   constexpr int64_t kRounds = 20000;
   int64_t rounds = 0;
   double elapsed = 0;
@@ -38,17 +37,24 @@ double measure_peak(double seconds) {
   do {
     for (int64_t i = 0; i < kRounds; ++i) {
 #pragma GCC unroll 32
-      for (int j = 0; j < kChains; ++j) acc[j] = hn::MulAdd(acc[j], factor, term);
+      for (int j = 0; j < kChains; ++j) acc[j] = Unit::multiply_add(a, b, acc[j]);
     }
     rounds += kRounds;
     elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   } while (elapsed < seconds);
   auto sum = acc[0];
   for (int i = 1; i < kChains; ++i) sum = hn::Add(sum, acc[i]);
-  volatile float sink = hn::GetLane(sum);  // the loop must not be removed
+  volatile T sink = hn::GetLane(sum);  // the loop must not be removed
   (void)sink;
-  return 2.0 * kLanesOf<float> * kChains * static_cast<double>(rounds) / elapsed / 1e9;
+  return 2.0 * kLanesOf<T> * kDepthOf<Op> * kChains * static_cast<double>(rounds) / elapsed / 1e9;
 }
+
+template <typename Op>
+constexpr AttentionKernels<Op> kAttentionKernels = {
+    load_rows<Op>,        store_rows<SumOf<Op>>,      MatrixUnit<Op>::pack_depth,
+    transpose<SumOf<Op>>, stored_row_dots<SumOf<Op>>, add<SumOf<Op>>,
+    forward_begin<Op>,    forward_keys<Op>,           forward_end<Op>,
+    backward_begin<Op>,   backward_keys<Op>,          measure_peak<Op>};
 
 }  // namespace
 }  // namespace FOVEA_ISA_NAMESPACE

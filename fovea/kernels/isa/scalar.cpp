@@ -13,13 +13,12 @@
 namespace fovea::kernels {
 
 extern const Engine kScalarEngine;
-const Engine kScalarEngine = {"scalar",
-                              Isa::kScalar,
-                              &isa_scalar::kAttentionKernels<float>,
-                              &isa_scalar::kAttentionKernels<double>,
-                              &isa_scalar::kLinearKernels<float>,
-                              &isa_scalar::kLinearKernels<double>,
-                              isa_scalar::measure_peak,
-                              FOVEA_ENGINE_FLAGS};
+const Engine kScalarEngine = {.name = "scalar",
+                              .isa = Isa::kScalar,
+                              .flags = FOVEA_ENGINE_FLAGS,
+                              .f32 = &isa_scalar::kAttentionKernels<float>,
+                              .f64 = &isa_scalar::kAttentionKernels<double>,
+                              .linear_f32 = &isa_scalar::kLinearKernels<float>,
+                              .linear_f64 = &isa_scalar::kLinearKernels<double>};
 
 }  // namespace fovea::kernels

@@ -96,7 +96,7 @@ class LinearBackward {
     if (h_.causal) add_from_keys(d_scores_, k_, d_, rows, h_.head_dim, out_, d_);
     load_features(h_, h_.q, first, rows, q_, d_);
     if (h_.decay.data) {
-      row_dots(q_, out_, d_, rows, dots_);
+      row_dots(q_, d_, out_, d_, rows, d_, dots_);
       for (int i = 0; i < rows; ++i) g_.d_decay.data[(first + i) * g_.d_decay.stride] = dots_[i];
     }
     times_slope(h_, q_, rows, d_, out_);
@@ -184,7 +184,7 @@ class LinearBackward {
     if (h_.decay.data) scale_rows(decay_.r, rows, d_, out_);
     if (h_.causal) add_from_queries(d_scores_, q_, rows, h_.head_dim, d_, out_);
     if (h_.decay.data) {
-      row_dots(k_, out_, d_, rows, dots_);
+      row_dots(k_, d_, out_, d_, rows, d_, dots_);
       for (int i = rows - 1; i >= 0; --i) {
         T& d_decay = g_.d_decay.data[(first + i) * g_.d_decay.stride];
         d_log_ += static_cast<double>(d_decay) - static_cast<double>(dots_[i]);
@@ -218,7 +218,7 @@ class LinearBackward {
     clear(d_den_, kC);
     if (h_.normalise) {
       load_chunk(h_, h_.o, first, rows, h_.value_dim, out_, dv_);
-      row_dots(d_num_, out_, dv_, rows, d_den_);
+      row_dots(d_num_, dv_, out_, dv_, rows, dv_, d_den_);
     }
     for (int i = 0; i < rows; ++i) {
       dots_[i] = h_.normalise ? inverse(h_.denominator.data[(first + i) * h_.denominator.stride])

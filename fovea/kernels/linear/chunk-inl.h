@@ -19,7 +19,7 @@
 
 #include "fovea/kernels/attention/vector-inl.h"
 #include "fovea/kernels/linear/linear.h"
-#include "fovea/kernels/mma/fma-inl.h"
+#include "fovea/kernels/mma/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {

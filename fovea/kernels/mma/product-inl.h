@@ -1,0 +1,124 @@
+#pragma once
+
+// One product serves all seven of attention, on any matrix unit:
+//
+//     C[r][x] = (C[r][x] +) Σ_k A(r, k) · B[k][x]        x runs over vector lanes
+//
+// A is read one step of the depth at a time and broadcast, B and C are rows of lanes. A step is
+// kDepthOf<Op> neighbours along k, which lie side by side in A and in each lane of B. Step k of row
+// r of A is at a[r·lda + k·kDepth] ("by rows": S = K Qᵀ, dPᵀ = V dOᵀ, dV = P dO, dK = dS Q) or at
+// a[k·lda + r·kDepth] ("by columns": Oᵀ = Vᵀ P, dQᵀ = Kᵀ dS), so that a unit of depth 1 packs
+// nothing but the query block. A register tile of kRows x kVecs accumulators stays in registers
+// over the whole depth; per step it costs kVecs loads and kRows broadcasts for kRows · kVecs
+// multiply-adds.
+
+#include "fovea/kernels/mma/bf16_dot-inl.h"
+#include "fovea/kernels/mma/fma-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fovea::kernels {
+namespace FOVEA_ISA_NAMESPACE {
+namespace {
+
+enum class Walk { kRows, kColumns };       // how A is read
+enum class Into { kStore, kScale, kAdd };  // C =, C = factor ·, C +=
+
+template <Walk kWalk, Into kInto, int kRows, int kVecs, typename Op, typename T = SumOf<Op>>
+HWY_INLINE void register_tile(int steps, const Op* HWY_RESTRICT a, ptrdiff_t lda,
+                              const Op* HWY_RESTRICT b, ptrdiff_t ldb, T* HWY_RESTRICT c,
+                              ptrdiff_t ldc, T factor) {
+  using Unit = MatrixUnit<Op>;
+  const Tag<T> d;
+  constexpr int kLanes = kLanesOf<T>;
+  constexpr int kDepth = kDepthOf<Op>;
+  Vec<T> acc[kRows][kVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int x = 0; x < kVecs; ++x) {
+      acc[r][x] = kInto == Into::kAdd ? hn::LoadU(d, c + r * ldc + x * kLanes) : hn::Zero(d);
+    }
+  }
+  for (int k = 0; k < steps; ++k) {
+    typename Unit::Row row[kVecs];
+#pragma GCC unroll 16
+    for (int x = 0; x < kVecs; ++x) row[x] = Unit::load(b + k * ldb + x * kLanes * kDepth);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const auto value = Unit::broadcast(kWalk == Walk::kRows ? a + r * lda + k * kDepth
+                                                              : a + k * lda + r * kDepth);
+#pragma GCC unroll 16
+      for (int x = 0; x < kVecs; ++x) {
+        acc[r][x] = Unit::multiply_add(value, row[x], acc[r][x]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int x = 0; x < kVecs; ++x) {
+      if constexpr (kInto == Into::kScale) acc[r][x] = hn::Mul(acc[r][x], hn::Set(d, factor));
+      hn::StoreU(acc[r][x], d, c + r * ldc + x * kLanes);
+    }
+  }
+}
+
+/// All rows of one group of kVecs vectors: tiles of kRows, then of 4, 2 and 1.
+template <Walk kWalk, Into kInto, int kRows, int kVecs, typename Op, typename T = SumOf<Op>>
+HWY_NOINLINE void column_group(int rows, int steps, const Op* a, ptrdiff_t lda, const Op* b,
+                               ptrdiff_t ldb, T* c, ptrdiff_t ldc, T factor) {
+  const ptrdiff_t row_step = kWalk == Walk::kRows ? lda : kDepthOf<Op>;
+  int r = 0;
+  for (; r + kRows <= rows; r += kRows) {
+    register_tile<kWalk, kInto, kRows, kVecs>(steps, a + r * row_step, lda, b, ldb, c + r * ldc,
+                                              ldc, factor);
+  }
+  if constexpr (kRows > 4) {
+    for (; r + 4 <= rows; r += 4) {
+      register_tile<kWalk, kInto, 4, kVecs>(steps, a + r * row_step, lda, b, ldb, c + r * ldc, ldc,
+                                            factor);
+    }
+  }
+  if (r + 2 <= rows) {
+    register_tile<kWalk, kInto, 2, kVecs>(steps, a + r * row_step, lda, b, ldb, c + r * ldc, ldc,
+                                          factor);
+    r += 2;
+  }
+  if (r < rows) {
+    register_tile<kWalk, kInto, 1, kVecs>(steps, a + r * row_step, lda, b, ldb, c + r * ldc, ldc,
+                                          factor);
+  }
+}
+
+/// C [rows, lanes]. `lanes` is rounded up to whole vectors and `depth` to whole steps, which the
+/// operands and C must have.
+template <Walk kWalk, Into kInto, typename Op, typename T = SumOf<Op>>
+HWY_INLINE void multiply(int rows, int lanes, int depth, const Op* a, ptrdiff_t lda, const Op* b,
+                         ptrdiff_t ldb, T* c, ptrdiff_t ldc, T factor = 1) {
+  constexpr int kLanes = kLanesOf<T>;
+  constexpr int kDepth = kDepthOf<Op>;
+  const int vecs = (lanes + kLanes - 1) / kLanes;
+  const int steps = (depth + kDepth - 1) / kDepth;
+  int x = 0;
+  // Accumulators: 24 of AVX-512's 32 registers, 12 of the others' 16.
+  if constexpr (HWY_TARGET == HWY_AVX3) {
+    for (; x + 4 <= vecs; x += 4) {
+      column_group<kWalk, kInto, 6, 4>(rows, steps, a, lda, b + x * kLanes * kDepth, ldb,
+                                       c + x * kLanes, ldc, factor);
+    }
+  }
+  for (; x + 2 <= vecs; x += 2) {
+    constexpr int kRows = HWY_TARGET == HWY_AVX3 ? 12 : 6;
+    column_group<kWalk, kInto, kRows, 2>(rows, steps, a, lda, b + x * kLanes * kDepth, ldb,
+                                         c + x * kLanes, ldc, factor);
+  }
+  if (x < vecs) {
+    column_group<kWalk, kInto, 12, 1>(rows, steps, a, lda, b + x * kLanes * kDepth, ldb,
+                                      c + x * kLanes, ldc, factor);
+  }
+}
+
+}  // namespace
+}  // namespace FOVEA_ISA_NAMESPACE
+}  // namespace fovea::kernels
+HWY_AFTER_NAMESPACE();
