@@ -8,6 +8,7 @@
 #include <torch/library.h>
 
 #include "fovea/ops/attention_call.h"
+#include "fovea/ops/once.h"
 
 namespace fovea::ops {
 namespace {
@@ -151,24 +152,6 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
   }
 };
 
-/// Marks the results of a backward operator as not differentiable once more: asking for that is an
-/// error with a name, not a silent zero.
-struct OnceFunction : torch::autograd::Function<OnceFunction> {
-  struct Results {  // a type of its own, or the results would count as inputs
-    variable_list tensors;
-  };
-  static variable_list forward(AutogradContext*, at::TensorList /*inputs*/,
-                               const Results& results) {
-    return results.tensors;
-  }
-  static variable_list backward(AutogradContext*, const variable_list&) {
-    TORCH_CHECK_NOT_IMPLEMENTED(
-        false,
-        "fovea: attention is differentiable once; the gradient of its gradient (create_graph=True "
-        "followed by a second backward) is not implemented");
-  }
-};
-
 /// Whether a graph is recorded for these operands or the call's differentiable tensors.
 bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& call) {
   TORCH_CHECK_NOT_IMPLEMENTED(
@@ -183,13 +166,11 @@ bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& 
 
 variable_list once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
                    const Tensor& v, const AttentionCall& call, const variable_list& results) {
-  variable_list inputs;
-  for (const MaybeTensor& x : {MaybeTensor(d_o), d_lse, MaybeTensor(q), MaybeTensor(k),
-                               MaybeTensor(v), call.bias, call.distance_bias, call.sinks}) {
-    if (x && x->defined() && x->requires_grad()) inputs.push_back(*x);
-  }
-  if (inputs.empty() || !at::GradMode::is_enabled()) return results;
-  return OnceFunction::apply(at::TensorList(inputs), OnceFunction::Results{results});
+  const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
+  return mark_once("attention",
+                   {d_o, or_none(d_lse), q, k, v, or_none(call.bias), or_none(call.distance_bias),
+                    or_none(call.sinks)},
+                   results);
 }
 
 Gradients once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,

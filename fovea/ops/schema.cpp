@@ -18,6 +18,12 @@ const std::string kCommon =
 const std::string kBackward = kCommon + ", bool bias_gradient=False";
 const std::string kModGradients = "Tensor d_bias, Tensor d_distance_bias, Tensor d_sinks)";
 
+// Of linear attention. Results that the arguments do not ask for are empty.
+const std::string kLinear =
+    "Tensor? decay=None, Tensor? initial_state=None, Tensor? cu_seqlens_q=None, "
+    "Tensor? cu_seqlens_k=None, str feature_map='elu+1', bool causal=False, bool normalise=True, "
+    "float scale=1.0, float eps=1e-06";
+
 }  // namespace
 
 TORCH_LIBRARY(fovea, m) {
@@ -38,6 +44,12 @@ TORCH_LIBRARY(fovea, m) {
   def("attention_qkv_backward(Tensor d_o, Tensor? d_lse, Tensor qkv, Tensor o, Tensor lse, int "
       "heads, Tensor cu_seqlens, str pattern='full', *, " +
       kBackward + ") -> (Tensor d_qkv, " + kModGradients);
+  def("linear_attention(Tensor q, Tensor k, Tensor v, *, " + kLinear +
+      ") -> (Tensor o, Tensor denominator, Tensor final_state)");
+  def("linear_attention_backward(Tensor d_o, Tensor? d_final_state, Tensor q, Tensor k, Tensor v, "
+      "Tensor o, Tensor denominator, *, " +
+      kLinear +
+      ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_initial_state)");
   def("dropout(Tensor x, float p, SymInt seed, *, Tensor? residual=None) -> Tensor");
   def("rotary(Tensor x, Tensor table, Tensor positions, int heads, bool inverse=False) -> Tensor");
 }

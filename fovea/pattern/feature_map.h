@@ -25,4 +25,7 @@ constexpr const char* name_of(FeatureMap map) {
   return "?";
 }
 
+constexpr FeatureMap kFeatureMaps[] = {FeatureMap::kIdentity, FeatureMap::kEluPlusOne,
+                                       FeatureMap::kRelu};
+
 }  // namespace fovea

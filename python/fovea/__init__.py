@@ -14,7 +14,13 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["attention", "attention_varlen", "library_path", "t5_distance_bias"]
+__all__ = [
+    "attention",
+    "attention_varlen",
+    "library_path",
+    "linear_attention",
+    "t5_distance_bias",
+]
 
 
 def library_path() -> str:
@@ -163,6 +169,59 @@ def attention_varlen(
         sinks=sinks,
     )
     return (o, lse) if return_lse else o
+
+
+def linear_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    causal: bool = False,
+    feature_map: str = "elu+1",
+    normalise: bool = True,
+    decay: torch.Tensor | None = None,
+    initial_state: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
+    scale: float = 1.0,
+    eps: float = 1e-6,
+    return_state: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Linear attention (Katharopoulos et al. 2020): cost and memory linear in the length.
+
+    With f the ``feature_map`` (``identity``, ``elu+1`` or ``relu``), for each sequence and head::
+
+        S_t = exp(decay_t) S_{t-1} + f(k_t) v_t^T        z_t = exp(decay_t) z_{t-1} + f(k_t)
+        o_t = S_t^T f(q_t) / (z_t . f(q_t) + eps)        scale * S_t^T f(q_t) if not ``normalise``
+
+    Unless ``causal``, every query reads the state after the last key, and there is no decay.
+
+    Shapes: query [B, H, Sq, D], key [B, H, Sk, D], value [B, H, Sk, Dv]; D and Dv multiples of 8 up
+    to 256; float32, bfloat16, float16 (computed in float32) or float64; CPU. Packed documents:
+    [T, H, D] with ``cu_seqlens`` int32 [N + 1] (a pair for queries and keys where they differ).
+    ``decay`` holds natural logarithms <= 0: [H] (one a head, as RetNet) or [B, H, S], packed [T, H]
+    (one a step, as Mamba-2). A state is [N, H, D, Dv + 1] (Dv if not ``normalise``) in float32,
+    z in its last column; ``initial_state`` and the state that ``return_state`` adds to the result
+    carry a sequence on, one token at a time for generation. All tensors are differentiable.
+    """
+    offsets = cu_seqlens if isinstance(cu_seqlens, tuple) else (cu_seqlens, cu_seqlens)
+    if decay is not None and decay.dim() == 1:
+        packed = cu_seqlens is not None
+        decay = decay.expand(key.shape[:2]) if packed else decay[:, None].expand(key.shape[:3])
+    o, _, state = torch.ops.fovea.linear_attention(
+        query,
+        key,
+        value,
+        decay=decay,
+        initial_state=initial_state,
+        cu_seqlens_q=offsets[0],
+        cu_seqlens_k=offsets[1],
+        feature_map=feature_map,
+        causal=causal,
+        normalise=normalise,
+        scale=scale,
+        eps=eps,
+    )
+    return (o, state) if return_state else o
 
 
 def t5_distance_bias(

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <tuple>
+
+#include <ATen/core/Tensor.h>
+
+#include "fovea/pattern/feature_map.h"
+
+namespace fovea::ops {
+
+/// What the linear attention operators take beside their tensors; see attention/linear_attention.h.
+struct LinearAttentionArguments {
+  at::Tensor decay;          ///< natural logarithms <= 0: [B, H, S], packed [T, H]
+  at::Tensor initial_state;  ///< [N, H, D, Dv + normalise]; zeros when absent
+  FeatureMap map = FeatureMap::kEluPlusOne;
+  bool causal = false;
+  bool normalise = true;
+  double scale = 1;  ///< of unnormalised outputs
+  double eps = 1e-6;
+};
+
+/// Linear attention, differentiable in q, k, v, decay and initial_state (Katharopoulos et al.
+/// 2020).
+///
+/// Shapes: q [B, H, Sq, D], k [B, H, Sk, D], v [B, H, Sk, Dv], Sq = Sk when causal, D and Dv
+/// multiples of 8 up to 256; float32, bfloat16, float64, or float16 (through float32 copies).
+/// Returns o [B, H, Sq, Dv], whose memory is laid out [B, Sq, H, Dv], and the final state
+/// [N, H, D, Dv + normalise] (float32; float64 for float64), N = B. Errors: c10::Error that lists
+/// every unmet condition. Numerics, cost: attention/linear_attention.h. Threads:
+/// at::get_num_threads(). Autocast: its lower type for q, k, v.
+std::tuple<at::Tensor, at::Tensor> linear_attention(const at::Tensor& q, const at::Tensor& k,
+                                                    const at::Tensor& v,
+                                                    const LinearAttentionArguments& arguments = {});
+
+/// The same over packed documents: q [Tq, H, D], k [Tk, H, D], v [Tk, H, Dv], cu_seqlens int32 or
+/// int64 [N + 1] on the CPU. Returns o [Tq, H, Dv] and the N documents' final states.
+std::tuple<at::Tensor, at::Tensor> linear_attention_varlen(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& cu_seqlens_q,
+    const at::Tensor& cu_seqlens_k, const LinearAttentionArguments& arguments = {});
+
+}  // namespace fovea::ops
