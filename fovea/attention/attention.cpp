@@ -12,12 +12,6 @@
 namespace fovea {
 namespace {
 
-Status check_score_mod(const char* function, const ScoreMod& mod) {
-  if (!mod.cosine) return {};
-  return {ErrorCode::kUnsupported,
-          std::string(function) + ": expected no cosine scores (no engine computes them yet)"};
-}
-
 bool verbose() {
   static const bool value = [] {
     const char* text = std::getenv("FOVEA_VERBOSE");
@@ -79,7 +73,6 @@ Status run(const AttentionProblem& problem, const char* direction, const Body& b
 
 Status attention_forward(const AttentionProblem& problem, const AttentionOutputs& outputs) {
   if (const auto unmet = unmet_conditions(problem, outputs); !unmet.empty()) return invalid(unmet);
-  if (Status status = check_score_mod("attention", problem.score_mod); !status.ok()) return status;
   return run(problem, "fwd", [&](const auto& kernels) { run_forward(problem, outputs, kernels); });
 }
 
@@ -87,9 +80,6 @@ Status attention_backward(const AttentionProblem& problem, const AttentionOutput
                           const AttentionGradients& gradients) {
   if (const auto unmet = unmet_conditions(problem, outputs, gradients); !unmet.empty()) {
     return invalid(unmet);
-  }
-  if (Status status = check_score_mod("attention_backward", problem.score_mod); !status.ok()) {
-    return status;
   }
   return run(problem, "bwd",
              [&](const auto& kernels) { run_backward(problem, outputs, gradients, kernels); });

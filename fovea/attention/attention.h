@@ -37,12 +37,12 @@ struct AttentionOutputs {
 /// What the backward needs beside the problem and the forward's results, and where it writes.
 /// d_o: as o. d_lse: as lse, or empty. d_q, d_k, d_v: as q, k, v; overwritten, every element. Those
 /// of score modifications where wanted, else empty or null, in the type of lse: d_bias and
-/// d_distance_bias in the shape of theirs, d_sinks [H].
+/// d_distance_bias in the shape of theirs, d_sinks and d_scales [H].
 struct AttentionGradients {
   TensorView d_o, d_lse;
   TensorView d_q, d_k, d_v;
   TensorView d_bias = {}, d_distance_bias = {};
-  double* d_sinks = nullptr;
+  double *d_sinks = nullptr, *d_scales = nullptr;
 };
 
 /// Every unmet condition of a call, each as "attention: expected …, got …" with shapes.

@@ -130,6 +130,10 @@ bool parse_option(std::string_view option, AttentionCase* c) {
     c->alignment = Alignment::kTopLeft;
   } else if (option == "bshd") {
     c->bshd = true;
+  } else if (option == "cosine") {
+    c->cosine = true;
+  } else if (option == "scales") {
+    c->scales = true;
   } else if (option == "alibi") {
     c->alibi = true;
   } else if (option == "sinks") {
@@ -190,7 +194,9 @@ AttentionCase AttentionCase::parse(std::string_view id) {
   for (++i; i < fields.size(); ++i) {
     if (parse_option(fields[i], &c)) continue;
     fail(id,
-         "an option dropN (N < 100), topleft, bshd, softcapN, alibi, sinks, distN or bias[b][h][q]",
+         "an option dropN (N < 100), topleft, bshd, cosine, scales, softcapN, alibi, sinks, distN "
+         "or "
+         "bias[b][h][q]",
          fields[i]);
   }
   return c;
@@ -205,6 +211,8 @@ std::string AttentionCase::to_string() const {
   if (dropout_percent > 0) id += "_drop" + std::to_string(dropout_percent);
   if (alignment == Alignment::kTopLeft) id += "_topleft";
   if (bshd) id += "_bshd";
+  if (cosine) id += "_cosine";
+  if (scales) id += "_scales";
   if (softcap > 0) id += "_softcap" + std::to_string(softcap);
   if (alibi) id += "_alibi";
   if (sinks) id += "_sinks";
@@ -219,12 +227,15 @@ std::string AttentionCase::to_string() const {
 }
 
 CaseScoreMod::CaseScoreMod(const AttentionCase& c, DType type) {
+  mod_.cosine = c.cosine;
   mod_.softcap = c.softcap;
   for (int64_t h = 0; h < c.heads; ++h) {
+    if (c.scales) scales_.push_back(0.25 * static_cast<double>(h % 4) - 0.5);  // one of them 0
     if (c.alibi) slopes_.push_back(std::ldexp(1.0, -1 - static_cast<int>(h % 8)));
     if (c.sinks)
       sinks_.push_back(static_cast<double>(draw(static_cast<uint32_t>(h), 5, 33)) / 4 - 4);
   }
+  if (c.scales) mod_.scales = scales_.data();
   if (c.alibi) mod_.alibi_slopes = slopes_.data();
   if (c.sinks) mod_.sinks = sinks_.data();
   if (c.bias) {

@@ -18,9 +18,10 @@ namespace fovea {
 ///
 /// batch, heads, kv heads (default: heads), query and key length, head dim, value dim (default: d),
 /// storage type (f32, bf16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
-/// alignment, tensors laid out [B, S, H, D]. Score modifications (pattern/score_mod.h): softcapN;
-/// alibi; sinks; distN, a distance bias with m = N; bias and the letters of the extents that are
-/// not 1: biasbhq is [B, H, Sq, Sk], bias is [1, 1, 1, Sk]. A backward gives their gradients too.
+/// alignment, tensors laid out [B, S, H, D]. Score modifications (pattern/score_mod.h): cosine;
+/// scales, one for each head; softcapN; alibi; sinks; distN, a distance bias with m = N; bias and
+/// the letters of the extents that are not 1: biasbhq is [B, H, Sq, Sk], bias is [1, 1, 1, Sk]. A
+/// backward gives their gradients too.
 ///
 /// The pattern is the grammar of pattern.h with characters that need no quoting: arguments follow
 /// their name, `-` between them; `+` is union, `.` is intersection (binds first); causalN is
@@ -36,11 +37,9 @@ struct AttentionCase {
   Alignment alignment = Alignment::kBottomRight;
   bool bshd = false;
   int softcap = 0;  ///< 0: off
-  bool alibi = false, sinks = false;
+  bool cosine = false, scales = false, alibi = false, sinks = false;
   int64_t distance = -1;  ///< largest distance of a distance bias; -1: off
   bool bias = false, bias_batch = false, bias_heads = false, bias_queries = false;
-
-  bool modifies_scores() const { return softcap > 0 || alibi || sinks || distance >= 0 || bias; }
 
   /// Throws InputError that quotes the id and says what was expected where.
   static AttentionCase parse(std::string_view id);
@@ -59,7 +58,7 @@ class CaseScoreMod {
   TensorView bias_view(int64_t b, int64_t h, int64_t rows, int64_t last, uint32_t stream,
                        DType type, std::vector<char>* bytes);
   std::vector<char> bias_, distance_bias_;
-  std::vector<double> slopes_, sinks_;
+  std::vector<double> scales_, slopes_, sinks_;
   ScoreMod mod_;
 };
 

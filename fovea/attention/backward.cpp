@@ -97,13 +97,12 @@ class Backward {
         grad_(gradients),
         kernels_(kernels),
         n_(problem),
-        mods_(problem),
+        mods_(problem, kernels),
         mod_gradients_(problem, gradients),
         unit_batch_(mod_gradients_.shares_batch() ? n_.batch : 1),
         unit_heads_(mod_gradients_.shares_heads() ? n_.kv_heads : 1),
         group_(group_size(n_, units())),
         groups_((n_.k_tiles + group_ - 1) / group_),
-        scale_(score_scale(problem)),
         lse2_(static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles * kTile)),
         delta_(lse2_.size()),
         added_(static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles)) {
@@ -184,6 +183,8 @@ class Backward {
       d_v = scratch.take<T>(f.group_ * kTile * dvp);
       mod_panel = scratch.take<T>(f.mods_.panel_size());
       by_distance = scratch.take<T>(f.mod_gradients_.distances());
+      row_values = scratch.take<T>(kTile);
+      d_k_sum = scratch.take<T>(f.p_.score_mod.scales ? f.group_ * kTile * dp : 0);
       if (!f.in_place_) {
         k = scratch.take<Op>(f.group_ * kTile * d);
         v = scratch.take<Op>(f.group_ * kTile * dv);
@@ -209,6 +210,8 @@ class Backward {
     Op *k = nullptr, *v = nullptr;  ///< converted keys and values
     Op* k_depth = nullptr;
     T *mod_panel, *by_distance;
+    T* row_values;  ///< [64]
+    T* d_k_sum;     ///< as d_k: of the heads before, where each has a scale of its own
     BackwardTile<Op> tile;
     ScoreModTile<T> mod;
     std::array<KeyTile<Op>, kMaxGroup> keys;
@@ -222,7 +225,8 @@ class Backward {
     const size_t sums = dp + d + 2 * kLaneStride + group * (dp + dvp);
     return Scratch::bytes_of<Op>(kTile * operands) + Scratch::bytes_of<T>(kTile * sums) +
            Scratch::bytes_of<T>(mods_.panel_size()) +
-           Scratch::bytes_of<T>(mod_gradients_.distances());
+           Scratch::bytes_of<T>(mod_gradients_.distances()) + Scratch::bytes_of<T>(kTile) +
+           Scratch::bytes_of<T>(p_.score_mod.scales ? group * kTile * dp : 0);
   }
 
   /// A task: one key head of one batch element, or all that share the gradient of a bias.
@@ -238,21 +242,37 @@ class Backward {
   void run_group(int64_t group, int64_t b, int64_t kv_head, State& state) {
     const int64_t first = group * group_;
     const int count = static_cast<int>(std::min<int64_t>(group_, n_.k_tiles - first));
-    std::fill_n(state.d_k, group_ * kTile * padded(n_.head_dim), T{0});
-    std::fill_n(state.d_v, group_ * kTile * padded(n_.value_dim), T{0});
+    const int dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
+    const bool scales = p_.score_mod.scales != nullptr;
+    std::fill_n(state.d_k, group_ * kTile * dp, T{0});
+    std::fill_n(state.d_v, group_ * kTile * dvp, T{0});
+    if (scales) std::fill_n(state.d_k_sum, group_ * kTile * dp, T{0});
     load_keys(b, kv_head, first, count, state);
     for (int64_t h = kv_head * n_.group; h < (kv_head + 1) * n_.group; ++h) {
       walk_queries(b, h, group, first, count, state);
+      if (scales) move_scaled(static_cast<T>(score_scale(p_, h)), group_ * kTile * dp, state);
     }
     for (int i = 0; i < count; ++i) {
       const int rows = n_.keys_of(first + i);
-      const int dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
-      kernels_.store_rows(state.d_k + i * kTile * dp, dp, rows, n_.head_dim, static_cast<T>(scale_),
-                          row(grad_.d_k, b, kv_head, first + i), grad_.d_k.dtype,
-                          grad_.d_k.strides[2]);
+      T* d_k = (scales ? state.d_k_sum : state.d_k) + i * kTile * dp;
+      if (const T* inverse = mods_.key_scales(b, kv_head, first + i)) {
+        pull_back(state.keys[i].k, state.keys[i].k_stride, inverse, rows, n_.head_dim, d_k, dp,
+                  state.row_values);
+      }
+      kernels_.store_rows(
+          d_k, dp, rows, n_.head_dim, scales ? T{1} : static_cast<T>(score_scale(p_, 0)),
+          row(grad_.d_k, b, kv_head, first + i), grad_.d_k.dtype, grad_.d_k.strides[2]);
       kernels_.store_rows(state.d_v + i * kTile * dvp, dvp, rows, n_.value_dim, T{1},
                           row(grad_.d_v, b, kv_head, first + i), grad_.d_v.dtype,
                           grad_.d_v.strides[2]);
+    }
+  }
+
+  /// d_k_sum += scale · d_k, d_k = 0.
+  static void move_scaled(T scale, int64_t size, State& state) {
+    for (int64_t i = 0; i < size; ++i) {
+      state.d_k_sum[i] += scale * state.d_k[i];
+      state.d_k[i] = 0;
     }
   }
 
@@ -262,6 +282,7 @@ class Backward {
       const int64_t t = first + i;
       keys.first_key = static_cast<uint32_t>(t * kTile);
       keys.rows = n_.keys_of(t);
+      keys.scales = mods_.key_scales(b, kv_head, t);
       keys.k = static_cast<const Op*>(row(p_.k, b, kv_head, t));
       keys.v = static_cast<const Op*>(row(p_.v, b, kv_head, t));
       keys.k_stride = p_.k.strides[2];
@@ -336,7 +357,7 @@ class Backward {
     tile.value_dim = n_.value_dim;
     tile.dim_stride = padded(n_.head_dim);
     tile.value_stride = padded(n_.value_dim);
-    tile.scale = static_cast<T>(scale_ * kLog2E);
+    tile.scale = static_cast<T>(score_scale(p_, h) * kLog2E);
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.lse2 = lse2_.data() + index * kTile;
     tile.delta = delta_.data() + index * kTile;
@@ -399,10 +420,15 @@ class Backward {
         return;
       }
     }
-    kernels_.transpose(sum, kLaneStride, n_.head_dim, kTile, static_cast<T>(scale_), state.d_q,
-                       tile.dim_stride);
-    kernels_.store_rows(state.d_q, tile.dim_stride, tile.rows, n_.head_dim, T{1},
-                        row(grad_.d_q, b, h, t), grad_.d_q.dtype, grad_.d_q.strides[2]);
+    kernels_.transpose(sum, kLaneStride, n_.head_dim, kTile, T{1}, state.d_q, tile.dim_stride);
+    if (p_.score_mod.cosine || grad_.d_scales) {
+      pull_back(state.q, tile.dim_stride, mods_.query_scales(b, h, t), tile.rows, n_.head_dim,
+                state.d_q, tile.dim_stride, state.row_values);
+      mod_gradients_.add_scale(static_cast<int64_t>(index), tile.rows, state.row_values);
+    }
+    kernels_.store_rows(state.d_q, tile.dim_stride, tile.rows, n_.head_dim,
+                        static_cast<T>(score_scale(p_, h)), row(grad_.d_q, b, h, t),
+                        grad_.d_q.dtype, grad_.d_q.strides[2]);
   }
 
   static constexpr T kInfinity = std::numeric_limits<T>::infinity();
@@ -417,7 +443,6 @@ class Backward {
   const int64_t unit_batch_, unit_heads_;  ///< batch elements and key heads of a task
   const int group_;
   const int64_t groups_;
-  const double scale_;
   const bool in_place_ = p_.q.dtype == kNativeType<Op>;
   std::map<const BlockPlan*, Turns> turns_;
   AlignedBuffer<T> lse2_, delta_;            ///< [B · Hq · q_tiles, 64]

@@ -59,7 +59,7 @@ class Forward {
  public:
   Forward(const AttentionProblem& problem, const AttentionOutputs& outputs,
           const AttentionKernels<Op>& kernels)
-      : p_(problem), out_(outputs), kernels_(kernels), n_(problem), mods_(problem) {}
+      : p_(problem), out_(outputs), kernels_(kernels), n_(problem), mods_(problem, kernels) {}
 
   int together() const { return in_place_ && kDepth == 1 ? 1 : kTogether; }
 
@@ -132,7 +132,7 @@ class Forward {
     tile.rows = n_.rows_of(t);
     tile.head_dim = n_.head_dim;
     tile.value_dim = n_.value_dim;
-    tile.scale = static_cast<T>(score_scale(p_) * kLog2E);
+    tile.scale = static_cast<T>(score_scale(p_, task.head) * kLog2E);
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.dropout = dropout_of(p_, task.batch, task.head);
     tile.mod = mods_.fill(task.batch, task.head, t, tile.rows, state.mod_panel, &state.mods[i]);
@@ -165,6 +165,7 @@ class Forward {
     KeyTile<Op> keys;
     keys.first_key = static_cast<uint32_t>(t * kTile);
     keys.rows = n_.keys_of(t);
+    keys.scales = mods_.key_scales(b, kv_head, t);
     if (in_place_) {
       keys.k = static_cast<const Op*>(row(p_.k, b, kv_head, t));
       keys.v = static_cast<const Op*>(row(p_.v, b, kv_head, t));

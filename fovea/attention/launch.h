@@ -57,7 +57,8 @@ inline void* row(const TensorView& view, int64_t b, int64_t h, int64_t t) {
   return static_cast<char*>(view.data) + offset * size_of(view.dtype);
 }
 
-inline double score_scale(const AttentionProblem& p) {
+inline double score_scale(const AttentionProblem& p, int64_t h) {
+  if (p.score_mod.scales) return p.score_mod.scales[h];
   return p.score_mod.scale != 0 ? p.score_mod.scale
                                 : 1.0 / std::sqrt(static_cast<double>(p.q.shape[3]));
 }

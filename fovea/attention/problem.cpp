@@ -28,6 +28,14 @@ void expect_bias(Conditions& c, const char* name, const TensorView& t, const Att
   }
 }
 
+void expect_finite(Conditions& c, const char* name, const double* values, int64_t heads) {
+  for (int64_t h = 0; values && h < heads; ++h) {
+    if (std::isfinite(values[h])) continue;
+    return c.add(std::string("finite ") + name,
+                 std::to_string(values[h]) + " for head " + std::to_string(h));
+  }
+}
+
 void expect_score_mod(Conditions& c, const AttentionProblem& p) {
   const ScoreMod& mod = p.score_mod;
   if (!std::isfinite(mod.scale)) c.add("a finite scale", std::to_string(mod.scale));
@@ -41,11 +49,8 @@ void expect_score_mod(Conditions& c, const AttentionProblem& p) {
   }
   expect_bias(c, "distance_bias", mod.distance_bias, p, 1, 1, distances,
               p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
-  for (int64_t h = 0; h < p.q.shape[1] && mod.alibi_slopes; ++h) {
-    if (std::isfinite(mod.alibi_slopes[h])) continue;
-    return c.add("finite alibi_slopes",
-                 std::to_string(mod.alibi_slopes[h]) + " for head " + std::to_string(h));
-  }
+  expect_finite(c, "alibi_slopes", mod.alibi_slopes, p.q.shape[1]);
+  expect_finite(c, "scales", mod.scales, p.q.shape[1]);
 }
 
 void expect_plans(Conditions& c, const AttentionProblem& p) {
@@ -148,6 +153,7 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
   expect_bias_gradient(c, "d_bias", gradients.d_bias, mod.bias, problem);
   expect_bias_gradient(c, "d_distance_bias", gradients.d_distance_bias, mod.distance_bias, problem);
   if (gradients.d_sinks && !mod.sinks) c.add("no d_sinks without sinks", "one");
+  if (gradients.d_scales && !mod.scales) c.add("no d_scales without scales", "one");
   return c.take();
 }
 

@@ -15,7 +15,7 @@ namespace fovea {
 /// Dense bias: a tile of it belongs to one task, which works on every head and batch element that
 /// shares it one after another; the first stores, the others add. Distance bias: each task sums
 /// over its keys, tasks of one head add their sums in ascending order of keys, heads that share a
-/// table are added at the end. Sinks: a sum for each query tile, added at the end.
+/// table are added at the end. Sinks and scales: a sum for each query tile, added at the end.
 template <typename T>
 class ScoreModGradients {
  public:
@@ -25,6 +25,7 @@ class ScoreModGradients {
         n_(problem),
         distances_(gradients.d_distance_bias.empty() ? 0 : gradients.d_distance_bias.shape[3]),
         sinks_(gradients.d_sinks ? static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles) : 0),
+        scales_(gradients.d_scales ? static_cast<size_t>(n_.batch * n_.heads * n_.q_tiles) : 0),
         by_distance_(static_cast<size_t>(n_.batch * n_.heads * distances_)),
         flushed_(distances_ > 0 ? static_cast<size_t>(n_.batch * n_.heads) : 0) {}
 
@@ -50,6 +51,15 @@ class ScoreModGradients {
   /// True for the head that is the first of its task to write to a part of d_bias.
   bool first_sharer(int64_t b, int64_t h) const {
     return (!shares_batch() || b == 0) && (!shares_heads() || h == 0);
+  }
+
+  /// Adds what one query tile gives to its head's scale: Σ q·g over its rows, g the gradient of q
+  /// before the scale (see cosine.h).
+  void add_scale(int64_t index, int rows, const T* along) {
+    if (scales_.empty()) return;
+    double sum = 0;
+    for (int r = 0; r < rows; ++r) sum += double{along[r]};
+    scales_[static_cast<size_t>(index)] = sum;
   }
 
   /// Points `tile` at the gradients of query tile `t`; before the first tile of keys.
@@ -103,16 +113,8 @@ class ScoreModGradients {
 
   /// After all tasks.
   void finish() const {
-    if (grad_.d_sinks) {
-      for (int64_t h = 0; h < n_.heads; ++h) {
-        double sum = 0;
-        for (int64_t b = 0; b < n_.batch; ++b) {
-          const double* tiles = sinks_.data() + (b * n_.heads + h) * n_.q_tiles;
-          for (int64_t t = 0; t < n_.q_tiles; ++t) sum += tiles[t];
-        }
-        grad_.d_sinks[h] = sum;
-      }
-    }
+    sum_tiles(sinks_, grad_.d_sinks);
+    sum_tiles(scales_, grad_.d_scales);
     const TensorView& out = grad_.d_distance_bias;
     const int64_t sharers = distances_ > 0 && out.shape[1] == 1 ? n_.heads : 1;
     for (int64_t i = 0; i < distances_ * (distances_ > 0 ? out.shape[1] : 0); ++i) {
@@ -129,11 +131,23 @@ class ScoreModGradients {
   }
 
  private:
+  /// out[h] = Σ over batch and query tiles.
+  void sum_tiles(const std::vector<double>& tiles, double* out) const {
+    for (int64_t h = 0; out && h < n_.heads; ++h) {
+      double sum = 0;
+      for (int64_t b = 0; b < n_.batch; ++b) {
+        const double* head = tiles.data() + (b * n_.heads + h) * n_.q_tiles;
+        for (int64_t t = 0; t < n_.q_tiles; ++t) sum += head[t];
+      }
+      out[h] = sum;
+    }
+  }
+
   const AttentionProblem& p_;
   const AttentionGradients& grad_;
   const Sizes n_;
   const int64_t distances_;
-  std::vector<double> sinks_;                  ///< [B · Hq · q_tiles]
+  std::vector<double> sinks_, scales_;         ///< [B · Hq · q_tiles]
   std::vector<T> by_distance_;                 ///< [B · Hq, 2 m + 1]
   std::vector<std::atomic<int64_t>> flushed_;  ///< [B · Hq] groups that have added
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "fovea/attention/cosine.h"
 #include "fovea/attention/launch.h"
 
 namespace fovea {
@@ -12,8 +13,17 @@ namespace fovea {
 template <typename T>
 class ScoreModTiles {
  public:
-  explicit ScoreModTiles(const AttentionProblem& problem)
-      : p_(problem), mod_(problem.score_mod), any_(!problem.score_mod.plain()) {}
+  template <typename Kernels>
+  ScoreModTiles(const AttentionProblem& problem, const Kernels& kernels)
+      : p_(problem),
+        mod_(problem.score_mod),
+        any_(!problem.score_mod.plain()),
+        query_scales_(problem.q, kernels, mod_.cosine),
+        key_scales_(problem.k, kernels, mod_.cosine) {}
+
+  /// [64] one over the lengths of a tile's rows under cosine, else null.
+  const T* query_scales(int64_t b, int64_t h, int64_t t) const { return query_scales_.at(b, h, t); }
+  const T* key_scales(int64_t b, int64_t h, int64_t t) const { return key_scales_.at(b, h, t); }
 
   bool any() const { return any_; }
   /// Elements of ScoreModTile::panel.
@@ -24,6 +34,7 @@ class ScoreModTiles {
                                        kernels::ScoreModTile<T>* tile) const {
     if (!any_) return nullptr;
     tile->panel = panel;
+    tile->query_scales = query_scales(b, h, t);
     tile->softcap = static_cast<T>(mod_.softcap * kLog2E);
     tile->has_sink = mod_.sinks != nullptr;
     if (mod_.sinks) tile->sink = static_cast<T>(mod_.sinks[h] * kLog2E);
@@ -54,6 +65,7 @@ class ScoreModTiles {
   const AttentionProblem& p_;
   const ScoreMod& mod_;
   const bool any_;
+  const InverseLengths<T> query_scales_, key_scales_;
 };
 
 }  // namespace fovea

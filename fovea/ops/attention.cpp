@@ -30,7 +30,9 @@ AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
           maybe(a.bias),
           maybe(a.distance_bias),
           maybe(a.alibi_slopes),
-          maybe(a.sinks)};
+          maybe(a.sinks),
+          maybe(a.scales),
+          a.cosine};
 }
 
 }  // namespace
@@ -38,7 +40,7 @@ AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
 #define FOVEA_CALL_FIELDS                                                                       \
   call.pattern, call.scale, call.dropout_p, call.dropout_seed, call.top_left, call.key_lengths, \
       call.intervals, call.block_mask, call.global_tokens, call.softcap, call.bias,             \
-      call.distance_bias, call.alibi_slopes, call.sinks
+      call.distance_bias, call.alibi_slopes, call.sinks, call.scales, call.cosine
 
 using at::Tensor;
 

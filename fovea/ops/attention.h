@@ -26,6 +26,8 @@ struct AttentionArguments {
   at::Tensor distance_bias;  ///< [H|1, 2 m + 1]: entry m + clamp(key - query position, -m, m)
   at::Tensor alibi_slopes;   ///< [H]
   at::Tensor sinks;          ///< [H]
+  at::Tensor scales;         ///< [H], in place of `scale`
+  bool cosine = false;       ///< q and k are divided by their length
 };
 
 /// Exact attention over a pattern, o = softmax(scale q·kᵀ over allowed pairs) v, differentiable.

@@ -18,12 +18,12 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// The tensors of a call, in the order in which they are saved.
-constexpr size_t kCallTensors = 8;
+constexpr size_t kCallTensors = 9;
 
 void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call) {
   for (const MaybeTensor* x :
        {&call.key_lengths, &call.intervals, &call.block_mask, &call.global_tokens, &call.bias,
-        &call.distance_bias, &call.alibi_slopes, &call.sinks}) {
+        &call.distance_bias, &call.alibi_slopes, &call.sinks, &call.scales}) {
     tensors.push_back(x->value_or(Tensor()));
   }
   ctx->save_for_backward(std::move(tensors));
@@ -33,6 +33,7 @@ void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call
   ctx->saved_data["dropout_seed"] = call.dropout_seed;
   ctx->saved_data["top_left"] = call.top_left;
   ctx->saved_data["softcap"] = call.softcap;
+  ctx->saved_data["cosine"] = call.cosine;
   ctx->saved_data["bias_gradient"] = call.bias && call.bias->requires_grad();
   ctx->set_materialize_grads(false);
 }
@@ -58,6 +59,8 @@ AttentionCall saved_call(AutogradContext* ctx, const variable_list& saved) {
           tensor(5),
           tensor(6),
           tensor(7),
+          tensor(8),
+          data["cosine"].toBool(),
           data["bias_gradient"].toBool()};
 }
 
@@ -77,7 +80,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
                                const Tensor& v, const MaybeTensor& /*bias*/,
                                const MaybeTensor& /*distance_bias*/, const MaybeTensor& /*sinks*/,
-                               const AttentionCall& call) {
+                               const MaybeTensor& /*scales*/, const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention(q, k, v, call);
     save(ctx, {q, k, v, o, lse}, call);
@@ -86,7 +89,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
     const AttentionCall call = saved_call(ctx, s);
-    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks] = call_attention_backward(
+    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales] = call_attention_backward(
         or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3], s[4], call);
     return {d_q,
             d_k,
@@ -94,6 +97,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
             given(d_bias, call.bias, call.bias_gradient),
             given(d_distance_bias, call.distance_bias),
             given(d_sinks, call.sinks),
+            given(d_scales, call.scales),
             Tensor()};
   }
 };
@@ -102,7 +106,8 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
                                const Tensor& v, const Tensor& cu_q, const Tensor& cu_k,
                                const MaybeTensor& /*bias*/, const MaybeTensor& /*distance_bias*/,
-                               const MaybeTensor& /*sinks*/, const AttentionCall& call) {
+                               const MaybeTensor& /*sinks*/, const MaybeTensor& /*scales*/,
+                               const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention_varlen(q, k, v, cu_q, cu_k, call);
     save(ctx, {q, k, v, o, lse, cu_q, cu_k}, call);
@@ -111,8 +116,9 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
     const AttentionCall call = saved_call(ctx, s);
-    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks] = call_attention_varlen_backward(
-        or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3], s[4], s[5], s[6], call);
+    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales] =
+        call_attention_varlen_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3],
+                                       s[4], s[5], s[6], call);
     return {d_q,
             d_k,
             d_v,
@@ -121,6 +127,7 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
             given(d_bias, call.bias, call.bias_gradient),
             given(d_distance_bias, call.distance_bias),
             given(d_sinks, call.sinks),
+            given(d_scales, call.scales),
             Tensor()};
   }
 };
@@ -129,7 +136,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& qkv, int64_t heads,
                                const Tensor& cu_seqlens, const MaybeTensor& /*bias*/,
                                const MaybeTensor& /*distance_bias*/, const MaybeTensor& /*sinks*/,
-                               const AttentionCall& call) {
+                               const MaybeTensor& /*scales*/, const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention_qkv(qkv, heads, cu_seqlens, call);
     save(ctx, {qkv, o, lse, cu_seqlens}, call);
@@ -139,7 +146,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
     const AttentionCall call = saved_call(ctx, s);
-    auto [d_qkv, d_bias, d_distance_bias, d_sinks] =
+    auto [d_qkv, d_bias, d_distance_bias, d_sinks, d_scales] =
         call_attention_qkv_backward(or_zeros(d[0], s[1]), maybe(d[1]), s[0], s[1], s[2],
                                     ctx->saved_data["heads"].toInt(), s[3], call);
     return {d_qkv,
@@ -148,6 +155,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
             given(d_bias, call.bias, call.bias_gradient),
             given(d_distance_bias, call.distance_bias),
             given(d_sinks, call.sinks),
+            given(d_scales, call.scales),
             Tensor()};
   }
 };
@@ -161,7 +169,7 @@ bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& 
   return at::GradMode::is_enabled() &&
          (std::any_of(tensors.begin(), tensors.end(),
                       [](auto* x) { return x->defined() && x->requires_grad(); }) ||
-          needs(call.bias) || needs(call.distance_bias) || needs(call.sinks));
+          needs(call.bias) || needs(call.distance_bias) || needs(call.sinks) || needs(call.scales));
 }
 
 variable_list once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
@@ -169,7 +177,7 @@ variable_list once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
   const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
   return mark_once("attention",
                    {d_o, or_none(d_lse), q, k, v, or_none(call.bias), or_none(call.distance_bias),
-                    or_none(call.sinks)},
+                    or_none(call.sinks), or_none(call.scales)},
                    results);
 }
 
@@ -177,7 +185,7 @@ Gradients once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, con
                const Tensor& v, const AttentionCall& call, const Gradients& results) {
   const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, results);
   const auto marked = once(d_o, d_lse, q, k, v, call, list);
-  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5]};
+  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5], marked[6]};
 }
 
 Pair pair(const variable_list& results) { return {results[0], results[1]}; }
@@ -185,7 +193,7 @@ Pair pair(const variable_list& results) { return {results[0], results[1]}; }
 Pair attention_autograd(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
   if (records({&q, &k, &v}, call)) {
-    return pair(AttentionFunction::apply(q, k, v, bias, distance_bias, sinks, call));
+    return pair(AttentionFunction::apply(q, k, v, bias, distance_bias, sinks, scales, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return call_attention(q, k, v, call);
@@ -195,7 +203,8 @@ Pair attention_varlen_autograd(const Tensor& q, const Tensor& k, const Tensor& v
                                const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
   if (records({&q, &k, &v}, call)) {
-    return pair(VarlenFunction::apply(q, k, v, cu_q, cu_k, bias, distance_bias, sinks, call));
+    return pair(
+        VarlenFunction::apply(q, k, v, cu_q, cu_k, bias, distance_bias, sinks, scales, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return call_attention_varlen(q, k, v, cu_q, cu_k, call);
@@ -205,7 +214,8 @@ Pair attention_qkv_autograd(const Tensor& qkv, int64_t heads, const Tensor& cu_s
                             FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
   if (records({&qkv}, call)) {
-    return pair(QkvFunction::apply(qkv, heads, cu_seqlens, bias, distance_bias, sinks, call));
+    return pair(
+        QkvFunction::apply(qkv, heads, cu_seqlens, bias, distance_bias, sinks, scales, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return call_attention_qkv(qkv, heads, cu_seqlens, call);
@@ -248,7 +258,7 @@ QkvGradients attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTenso
   }
   const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, result);
   const auto marked = once(d_o, d_lse, qkv, Tensor(), Tensor(), call, list);
-  return {marked[0], marked[1], marked[2], marked[3]};
+  return {marked[0], marked[1], marked[2], marked[3], marked[4]};
 }
 
 // Autocast: the lower precision type, as torch treats scaled_dot_product_attention.

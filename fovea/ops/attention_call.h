@@ -16,16 +16,18 @@
       const std::optional<at::Tensor>&intervals, const std::optional<at::Tensor>&block_mask, \
       const std::optional<at::Tensor>&global_tokens, double softcap,                         \
       const std::optional<at::Tensor>&bias, const std::optional<at::Tensor>&distance_bias,   \
-      const std::optional<at::Tensor>&alibi_slopes, const std::optional<at::Tensor>&sinks
+      const std::optional<at::Tensor>&alibi_slopes, const std::optional<at::Tensor>&sinks,   \
+      const std::optional<at::Tensor>&scales, bool cosine
 #define FOVEA_CALL_TYPES                                                          \
   std::string_view, std::optional<double>, double, c10::SymInt, bool,             \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,         \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&, double, \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,         \
-      const std::optional<at::Tensor>&, const std::optional<at::Tensor>&
+      const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,         \
+      const std::optional<at::Tensor>&, bool
 #define FOVEA_CALL_NAMES                                                                       \
   scale, dropout_p, dropout_seed, top_left, key_lengths, intervals, block_mask, global_tokens, \
-      softcap, bias, distance_bias, alibi_slopes, sinks
+      softcap, bias, distance_bias, alibi_slopes, sinks, scales, cosine
 #define FOVEA_CALL_VALUE \
   AttentionCall { std::string(pattern), FOVEA_CALL_NAMES }
 
@@ -46,16 +48,17 @@ struct AttentionCall {
   bool top_left;
   std::optional<at::Tensor> key_lengths, intervals, block_mask, global_tokens;
   double softcap;
-  std::optional<at::Tensor> bias, distance_bias, alibi_slopes, sinks;
+  std::optional<at::Tensor> bias, distance_bias, alibi_slopes, sinks, scales;
+  bool cosine;
   bool bias_gradient = false;
 };
 
 using Pair = std::tuple<at::Tensor, at::Tensor>;
-/// d_q, d_k, d_v, and d_bias, d_distance_bias, d_sinks (empty where there is none).
+/// d_q, d_k, d_v, and d_bias, d_distance_bias, d_sinks, d_scales (empty where there is none).
 using Gradients =
-    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
-/// d_qkv, and the same three.
-using QkvGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+/// d_qkv, and the same four.
+using QkvGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using MaybeTensor = std::optional<at::Tensor>;
 
 // The dispatcher's entries: every internal call goes through them.

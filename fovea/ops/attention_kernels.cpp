@@ -51,33 +51,36 @@ class Prepared {
     run([&] { return attention_forward(problem_, outputs_of(o, lse)); });
   }
 
-  /// Writes d_q, d_k, d_v; returns d_bias, d_distance_bias, d_sinks in the shapes and types of
-  /// theirs, or empty.
-  std::array<Tensor, 3> backward(const Tensor& o, const Tensor& lse, const Tensor& d_o,
+  /// Writes d_q, d_k, d_v; returns d_bias, d_distance_bias, d_sinks, d_scales in the shapes and
+  /// types of theirs, or empty.
+  std::array<Tensor, 4> backward(const Tensor& o, const Tensor& lse, const Tensor& d_o,
                                  const Tensor& d_lse, const Tensor& d_q, const Tensor& d_k,
                                  const Tensor& d_v, const AttentionCall& call) {
-    AttentionGradients gradients;
-    const auto row_type = lse.options();
-    const auto like = [&](const Tensor& x, bool wanted) {
-      return at::empty(wanted ? x.sizes() : at::IntArrayRef{0}, row_type);
+    const MaybeTensor bias = call.bias_gradient ? call.bias : std::nullopt;
+    const auto like = [&](const MaybeTensor& wanted, const Tensor& x) {
+      return at::empty(wanted ? x.sizes() : at::IntArrayRef{0}, lse.options());
     };
-    Tensor d_bias = like(bias_, call.bias && call.bias_gradient);
-    Tensor d_distance_bias = like(distance_bias_, call.distance_bias.has_value());
-    Tensor d_sinks = at::empty({static_cast<int64_t>(sinks_.size())}, row_type.dtype(at::kDouble));
-    const auto results = [&]() -> std::array<Tensor, 3> {
-      const auto as = [](const Tensor& x, const MaybeTensor& of, bool wanted = true) {
-        return of && wanted ? x.to(of->scalar_type()).view(of->sizes()) : x;
+    const auto for_heads = [&](const std::vector<double>& x) {
+      return at::empty({static_cast<int64_t>(x.size())}, lse.options().dtype(at::kDouble));
+    };
+    const Tensor d_bias = like(bias, bias_), d_distance = like(call.distance_bias, distance_bias_);
+    const Tensor d_sinks = for_heads(sinks_), d_scales = for_heads(scales_);
+    const auto results = [&]() -> std::array<Tensor, 4> {
+      const auto as = [&](const Tensor& x, const MaybeTensor& of) {
+        return of ? x.to(of->scalar_type()).view(of->sizes()) : x.to(lse.scalar_type());
       };
-      return {as(d_bias, call.bias, call.bias_gradient), as(d_distance_bias, call.distance_bias),
-              call.sinks ? as(d_sinks, call.sinks) : d_sinks.to(row_type.dtype())};
+      return {as(d_bias, bias), as(d_distance, call.distance_bias), as(d_sinks, call.sinks),
+              as(d_scales, call.scales)};
     };
     if (nothing_to_do()) {
-      for (const Tensor& x : {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks}) x.zero_();
+      for (const Tensor& x : {d_q, d_k, d_v, d_bias, d_distance, d_sinks, d_scales}) x.zero_();
       return results();
     }
-    if (call.bias && call.bias_gradient) gradients.d_bias = view_of(d_bias, "d_bias");
-    if (call.distance_bias) gradients.d_distance_bias = view_of(d_distance_bias, "d_distance_bias");
+    AttentionGradients gradients;
+    if (bias) gradients.d_bias = view_of(d_bias, "d_bias");
+    if (call.distance_bias) gradients.d_distance_bias = view_of(d_distance, "d_distance_bias");
     if (call.sinks) gradients.d_sinks = d_sinks.mutable_data_ptr<double>();
+    if (call.scales) gradients.d_scales = d_scales.mutable_data_ptr<double>();
     const Tensor d_o_rows = rows(d_o);
     gradients.d_o = view_of(d_o_rows, "d_o");
     if (d_lse.defined()) gradients.d_lse = view_of(d_lse, "d_lse");
@@ -156,6 +159,9 @@ class Prepared {
     }
     mod.alibi_slopes = per_head("alibi_slopes", call.alibi_slopes, &slopes_);
     mod.sinks = per_head("sinks", call.sinks, &sinks_);
+    mod.scales = per_head("scales", call.scales, &scales_);
+    mod.cosine = call.cosine;
+    TORCH_CHECK(!call.scale || !call.scales, name_, ": expected scale or scales, got both");
   }
 
   void check_mod(const char* what, const Tensor& x, int64_t least, int64_t most) const {
@@ -210,7 +216,7 @@ class Prepared {
 
   const char* name_;
   Tensor q_, k_, v_, block_mask_, bias_, distance_bias_;
-  std::vector<double> slopes_, sinks_;
+  std::vector<double> slopes_, sinks_, scales_;
   std::list<std::vector<int32_t>> values_;  // a list: inputs_ points into its elements
   PatternInputs inputs_;
   PlanSet plans_;
@@ -267,11 +273,15 @@ Gradients attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, co
   const Tensor d_q = empty_heads(q, q.size(1), q.size(2), q.size(3));
   const Tensor d_k = empty_heads(k, k.size(1), k.size(2), k.size(3));
   const Tensor d_v = empty_heads(v, v.size(1), v.size(2), v.size(3));
-  const auto [d_bias, d_distance_bias, d_sinks] = prepared.backward(
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales] = prepared.backward(
       computed(o), lse, d_o.to(computed_type(q)), as_lse(d_lse, lse), d_q, d_k, d_v, call);
-  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()),
-          d_v.to(q.scalar_type()), d_bias,
-          d_distance_bias,         d_sinks};
+  return {d_q.to(q.scalar_type()),
+          d_k.to(q.scalar_type()),
+          d_v.to(q.scalar_type()),
+          d_bias,
+          d_distance_bias,
+          d_sinks,
+          d_scales};
 }
 
 Pair attention_varlen_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
@@ -299,13 +309,17 @@ Gradients attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
   };
   const Tensor d_q = empty_as(q), d_k = empty_as(k), d_v = empty_as(v);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
-  const auto [d_bias, d_distance_bias, d_sinks] =
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales] =
       prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(computed_type(q))),
                         d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), as_batch(d_q),
                         as_batch(d_k), as_batch(d_v), call);
-  return {d_q.to(q.scalar_type()), d_k.to(q.scalar_type()),
-          d_v.to(q.scalar_type()), d_bias,
-          d_distance_bias,         d_sinks};
+  return {d_q.to(q.scalar_type()),
+          d_k.to(q.scalar_type()),
+          d_v.to(q.scalar_type()),
+          d_bias,
+          d_distance_bias,
+          d_sinks,
+          d_scales};
 }
 
 /// Queries, keys and values of [T, Hq + 2 Hkv, D], as [1, H, T, D] views.
@@ -341,10 +355,10 @@ QkvGradients attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
   const Tensor d_qkv = at::empty(qkv.sizes(), q.options());
   const auto [d_q, d_k, d_v] = split_qkv(name, d_qkv, heads);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
-  const auto [d_bias, d_distance_bias, d_sinks] = prepared.backward(
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales] = prepared.backward(
       as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
       d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), d_q, d_k, d_v, call);
-  return {d_qkv.to(qkv.scalar_type()), d_bias, d_distance_bias, d_sinks};
+  return {d_qkv.to(qkv.scalar_type()), d_bias, d_distance_bias, d_sinks, d_scales};
 }
 
 }  // namespace

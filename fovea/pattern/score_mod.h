@@ -24,6 +24,7 @@ constexpr double kCosineEps = 1e-12;
 /// every score is −inf sees nothing, sink or not, as if the pattern hid its keys.
 struct ScoreMod {
   double scale = 0;                      ///< 0 means 1/sqrt(head_dim)
+  const double* scales = nullptr;        ///< [H], in place of `scale`: a learned temperature
   bool cosine = false;                   ///< scale then is the temperature's inverse
   double softcap = 0;                    ///< 0: off
   TensorView bias;                       ///< [B|1, H|1, Sq|1, Sk]; extents of 1 broadcast
@@ -31,7 +32,7 @@ struct ScoreMod {
   const double* alibi_slopes = nullptr;  ///< [H]
   const double* sinks = nullptr;         ///< [H]
 
-  /// True when a score is the plain scaled dot product.
+  /// True when a score is a scaled dot product and nothing else.
   bool plain() const {
     return !cosine && softcap == 0 && bias.empty() && distance_bias.empty() && !alibi_slopes &&
            !sinks;

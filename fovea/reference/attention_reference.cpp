@@ -61,7 +61,7 @@ class Attention {
 
   const Operand& q() const { return q_; }
   const Operand& k() const { return k_; }
-  double scale() const { return scale_; }
+  double scale(int64_t h) const { return mod_.scales ? mod_.scales[h] : scale_; }
 
   int64_t q_row(int64_t b, int64_t h, int64_t i) const { return (b * p_.heads + h) * p_.q_len + i; }
   int64_t k_row(int64_t b, int64_t h, int64_t j) const {
@@ -80,7 +80,7 @@ class Attention {
         dot +=
             q_.unit[q_row(b, h, i) * p_.head_dim + d] * k_.unit[k_row(b, h, j) * p_.head_dim + d];
       }
-      double s = scale_ * dot, squashed = 0;
+      double s = scale(h) * dot, squashed = 0;
       if (mod_.softcap > 0) {
         squashed = std::tanh(s / mod_.softcap);
         s = mod_.softcap * squashed;
@@ -210,6 +210,7 @@ Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
   const int64_t distances = mod.distance_bias.empty() ? 0 : mod.distance_bias.shape[3];
   out.d_distance_bias.assign(p.heads * distances, 0.0);
   if (mod.sinks) out.d_sinks.assign(p.heads, 0.0);
+  out.d_scales.assign(p.heads, 0.0);
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
       for (int64_t i = 0; i < p.q_len; ++i) {
@@ -240,15 +241,18 @@ Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
                 d_score;
           }
           if (mod.softcap > 0) d_score *= 1 - row.squashed[n] * row.squashed[n];
-          out.d_scale += d_score * row.dot[n];
+          out.d_scales[h] += d_score * row.dot[n];
           for (int64_t d = 0; d < dim; ++d) {
-            out.d_q[qr * dim + d] += attention.scale() * d_score * attention.k().unit[kr * dim + d];
-            out.d_k[kr * dim + d] += attention.scale() * d_score * attention.q().unit[qr * dim + d];
+            out.d_q[qr * dim + d] +=
+                attention.scale(h) * d_score * attention.k().unit[kr * dim + d];
+            out.d_k[kr * dim + d] +=
+                attention.scale(h) * d_score * attention.q().unit[qr * dim + d];
           }
         }
       }
     }
   }
+  for (double d : out.d_scales) out.d_scale += d;
   if (mod.cosine) {
     attention.q().pull_back(out.d_q);
     attention.k().pull_back(out.d_k);

@@ -33,7 +33,8 @@ struct Backward {
       d_bias;  ///< [B, Hq, Sq, Sk], before any broadcast is summed; empty without bias
   std::vector<double> d_distance_bias;  ///< [Hq, 2 m + 1], of each head, summed over the batch
   std::vector<double> d_sinks;          ///< [Hq]; empty without sinks
-  double d_scale = 0;
+  std::vector<double> d_scales;         ///< [Hq], of `scales`, or of each head's use of `scale`
+  double d_scale = 0;                   ///< their sum
 };
 
 /// The definition of attention, one loop for each sum: the oracle of every engine. O(B·H·Sq·Sk·D).

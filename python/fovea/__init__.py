@@ -52,13 +52,19 @@ def _seed(dropout_p: float, dropout_seed: int | None) -> int:
     return int(torch.randint(2**63 - 1, ()))
 
 
+def _scale(scale: float | torch.Tensor | None, heads: int) -> dict:
+    if not isinstance(scale, torch.Tensor):
+        return {"scale": scale}
+    return {"scales": scale.reshape(-1).expand(heads) if scale.numel() == 1 else scale}
+
+
 def attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     pattern: str = "full",
     *,
-    scale: float | None = None,
+    scale: float | torch.Tensor | None = None,
     dropout_p: float = 0.0,
     dropout_seed: int | None = None,
     top_left: bool = False,
@@ -71,6 +77,7 @@ def attention(
     distance_bias: torch.Tensor | None = None,
     alibi_slopes: torch.Tensor | None = None,
     sinks: torch.Tensor | None = None,
+    cosine: bool = False,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention where ``pattern`` says which keys a query sees.
@@ -86,7 +93,8 @@ def attention(
     Patterns that mention them take ``key_lengths`` [B], ``intervals`` [Sq, 2], ``block_mask``
     [rows, columns] and ``global_tokens`` [n].
 
-    A score is ``scale · q·k`` (``scale`` is 1/sqrt(D) unless given), then, in this order
+    A score is ``scale · q·k``, with q and k divided by their length under ``cosine``; ``scale`` is
+    1/sqrt(D), a number, or a learned tensor, one or [H] (the inverse of a temperature). Then, in this order
     (docs/scores.md): ``softcap · tanh(s / softcap)`` for ``softcap > 0``; plus ``bias``
     [B|1, H|1, Sq|1, Sk] (extents of 1 broadcast, leading ones may be left out, -inf hides a key);
     plus ``distance_bias`` [H|1, 2m+1], entry m + clamp(key position - query position, -m, m) (see
@@ -106,7 +114,7 @@ def attention(
         key,
         value,
         pattern,
-        scale=scale,
+        **_scale(scale, query.shape[1]),
         dropout_p=dropout_p,
         dropout_seed=_seed(dropout_p, dropout_seed),
         top_left=top_left,
@@ -119,6 +127,7 @@ def attention(
         distance_bias=distance_bias,
         alibi_slopes=alibi_slopes,
         sinks=sinks,
+        cosine=cosine,
     )
     return (o, lse) if return_lse else o
 
@@ -131,7 +140,7 @@ def attention_varlen(
     cu_seqlens_k: torch.Tensor,
     pattern: str = "full",
     *,
-    scale: float | None = None,
+    scale: float | torch.Tensor | None = None,
     dropout_p: float = 0.0,
     dropout_seed: int | None = None,
     top_left: bool = False,
@@ -140,6 +149,7 @@ def attention_varlen(
     distance_bias: torch.Tensor | None = None,
     alibi_slopes: torch.Tensor | None = None,
     sinks: torch.Tensor | None = None,
+    cosine: bool = False,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """:func:`attention` over documents packed one after another, without padding.
@@ -158,7 +168,7 @@ def attention_varlen(
         cu_seqlens_q,
         cu_seqlens_k,
         pattern,
-        scale=scale,
+        **_scale(scale, query.shape[1]),
         dropout_p=dropout_p,
         dropout_seed=_seed(dropout_p, dropout_seed),
         top_left=top_left,
@@ -167,6 +177,7 @@ def attention_varlen(
         distance_bias=distance_bias,
         alibi_slopes=alibi_slopes,
         sinks=sinks,
+        cosine=cosine,
     )
     return (o, lse) if return_lse else o
 

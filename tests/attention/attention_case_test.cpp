@@ -54,13 +54,14 @@ TEST(AttentionCase, WritesPatternsWithoutQuoting) {
 }
 
 TEST(AttentionCase, PrintsWhatItParses) {
-  for (const char* id : {"b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd",
-                         "b1_h1_kv1_q1_k1_d8_v16_f64_causal256_bwd",
-                         "b1_h1_kv1_q9_k9_d8_v8_f32_window64+global4_bwd_drop50_bshd",
-                         "b1_h1_kv1_q9_k9_d8_v8_f32_window3-7.segments_fwd_topleft",
-                         "b1_h1_kv1_q9_k9_d8_v8_f32_block_mask32_fwd",
-                         "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_softcap30_alibi_sinks_dist8_biashq",
-                         "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_bias"}) {
+  for (const char* id :
+       {"b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd",
+        "b1_h1_kv1_q1_k1_d8_v16_f64_causal256_bwd",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_window64+global4_bwd_drop50_bshd",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_window3-7.segments_fwd_topleft",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_block_mask32_fwd",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_cosine_scales_softcap30_alibi_sinks_dist8_biashq",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_bias"}) {
     EXPECT_EQ(AttentionCase::parse(id).to_string(), id);
   }
 }
@@ -73,7 +74,7 @@ TEST(AttentionCase, SaysWhatIsWrong) {
       {"b1_h1_q9_k9_d8_int8_full_fwd", "expected a storage type f32, bf16 or f64, got \"int8\""},
       {"b1_h1_q9_k9_d8_f32_full", "expected fwd or bwd after the pattern"},
       {"b1_h1_q9_k9_d8_f32_full_fwd_x", "expected an option dropN (N < 100), topleft, bshd"},
-      {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "softcapN, alibi, sinks, distN or bias[b][h][q]"},
+      {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "alibi, sinks, distN or bias[b][h][q]"},
       {"b1_h1_q9_k9_d8_f32_causal0_fwd", "expected causalN with N >= 1"},
       {"b1_h1_q9_k9_d8_f32_wnidow5_fwd", "wnidow"}};
   for (const auto& row : rows) {

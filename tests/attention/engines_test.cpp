@@ -85,6 +85,10 @@ void check(const CaseTensors& t, const Expected& expected, Isa isa) {
     expect_near("d_distance_bias", t.d_distance_bias, expected.backward.d_distance_bias,
                 tolerance.by_row);
   }
+  for (size_t h = 0; h < t.d_scales.size(); ++h) {
+    ASSERT_NEAR(t.d_scales[h], expected.backward.d_scales[h], expected.tolerance.d_scales)
+        << "d_scales " << h;
+  }
   for (size_t h = 0; h < t.d_sinks.size(); ++h) {
     ASSERT_NEAR(t.d_sinks[h], expected.backward.d_sinks[h], tolerance.by_row) << "d_sinks " << h;
   }
@@ -195,6 +199,15 @@ INSTANTIATE_TEST_SUITE_P(
                       "b1_h2_q300_k300_d16_T_causal.segments_bwd_dist16",
                       "b1_h2_q150_k300_d16_T_segments_bwd_dist7_alibi_biashq",
                       "b2_h2_q300_k300_d8_T_window20+global1_bwd_dist0_softcap3_drop40"));
+
+INSTANTIATE_TEST_SUITE_P(
+    Cosine, Engines,
+    ::testing::Values(
+        "b2_h4_kv2_q70_k131_d16_T_full_bwd_cosine",
+        "b1_h8_kv2_q131_k70_d24_T_causal_bwd_cosine_scales",
+        "b2_h4_kv2_q150_k150_d32_T_window9_bwd_bshd_scales_drop20",
+        "b3_h4_q150_k150_d16_T_key_lengths_bwd_cosine_scales_softcap2_alibi_sinks_biashq",
+        "b1_h4_q300_k300_d16_T_causal.segments_bwd_cosine_scales_dist9"));
 
 // Groups of several key tiles add to one query tile's gradient; GQA, window and causal.
 INSTANTIATE_TEST_SUITE_P(Long, Engines,
@@ -327,6 +340,8 @@ TEST(Attention, UnusedRowsNeverLeak) {
         std::string id = "b2_h2_" + pattern + "_bwd";
         id.replace(id.find("_T_"), 3, std::string("_") + type + "_");
         check_unused_rows(id, poison);
+        if (HasFatalFailure()) return;
+        check_unused_rows(id + "_cosine_scales_softcap5_alibi_sinks_dist9_biashq", poison);
         if (HasFatalFailure()) return;
       }
     }

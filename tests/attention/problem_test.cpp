@@ -85,21 +85,13 @@ TEST(AttentionConditions, GradientsOfScoreModificationsMustFit) {
   g.d_bias.shape[1] = 1;
   g.d_distance_bias = g.d_bias;
   double sink = 0;
-  g.d_sinks = &sink;
+  g.d_sinks = g.d_scales = &sink;
   const Status status = attention_backward(t.problem(), t.outputs(), g);
   EXPECT_EQ(status.code(), ErrorCode::kInvalidInput);
   EXPECT_THAT(status.message(), HasSubstr("d_bias of the bias = [1, 2, 9, 7], got [1, 1, 9, 7]"));
   EXPECT_THAT(status.message(), HasSubstr("no d_distance_bias without the bias"));
   EXPECT_THAT(status.message(), HasSubstr("no d_sinks without sinks"));
-}
-
-TEST(AttentionConditions, CosineIsUnsupportedByName) {
-  const CaseTensors t(AttentionCase::parse("b1_h2_q9_k7_d16_f32_causal_bwd"));
-  AttentionProblem p = t.problem();
-  p.score_mod.cosine = true;
-  const Status forward = attention_forward(p, t.outputs());
-  EXPECT_EQ(forward.code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(forward.message(), HasSubstr("cosine"));
+  EXPECT_THAT(status.message(), HasSubstr("no d_scales without scales"));
 }
 
 TEST(AttentionConditions, EmptyProblemsAreFine) {

@@ -98,14 +98,19 @@ TEST(AttentionOpTest, IsTheOracleWithScoreModifications) {
   arguments.distance_bias = make({4, 21});
   arguments.alibi_slopes = torch::rand({4}, torch::kDouble);
   arguments.sinks = make({4});
+  arguments.scales = make({4});
+  arguments.cosine = true;
   auto bias = values(arguments.bias), distance_bias = values(arguments.distance_bias);
-  const auto slopes = values(arguments.alibi_slopes), sinks = values(arguments.sinks);
+  const auto slopes = values(arguments.alibi_slopes), sinks = values(arguments.sinks),
+             scales = values(arguments.scales);
   auto problem = problem_of(x, "window(30)|global(2)");
   problem.score_mod.softcap = 3;
   problem.score_mod.bias = contiguous_view(bias.data(), DType::kF64, 1, 4, 70, 81);
   problem.score_mod.distance_bias = contiguous_view(distance_bias.data(), DType::kF64, 1, 4, 1, 21);
   problem.score_mod.alibi_slopes = slopes.data();
   problem.score_mod.sinks = sinks.data();
+  problem.score_mod.scales = scales.data();
+  problem.score_mod.cosine = true;
 
   const auto [o, lse] = attention(x.q, x.k, x.v, "window(30)|global(2)", arguments);
   const auto expected = reference::attention_forward(problem);
@@ -113,7 +118,8 @@ TEST(AttentionOpTest, IsTheOracleWithScoreModifications) {
   EXPECT_LT(error(lse, expected.lse), 1e-12);
   const auto d_o = torch::randn_like(o), d_lse = torch::randn_like(lse);
   const auto gradients = torch::autograd::grad(
-      {o, lse}, {x.q, x.k, x.v, arguments.bias, arguments.distance_bias, arguments.sinks},
+      {o, lse},
+      {x.q, x.k, x.v, arguments.bias, arguments.distance_bias, arguments.sinks, arguments.scales},
       {d_o, d_lse});
   const auto wanted = reference::attention_backward(problem, values(d_o), values(d_lse));
   EXPECT_LT(error(gradients[0], wanted.d_q), 1e-11);
@@ -125,6 +131,7 @@ TEST(AttentionOpTest, IsTheOracleWithScoreModifications) {
   EXPECT_LT(error(gradients[3], d_bias), 1e-11);
   EXPECT_LT(error(gradients[4], wanted.d_distance_bias), 1e-10);
   EXPECT_LT(error(gradients[5], wanted.d_sinks), 1e-10);
+  EXPECT_LT(error(gradients[6], wanted.d_scales), 1e-10);
 }
 
 TEST(AttentionOpTest, NoWorseThanTwiceTorch) {

@@ -18,11 +18,14 @@ def distances(sq, sk):
 
 
 def plain(q, k, v, mask, *, softcap=0.0, bias=None, distance_bias=None, alibi_slopes=None,
-          sinks=None):
+          sinks=None, scale=None, cosine=False):
     """The definition in torch operations: (o, lse)."""
     group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
-    s = (q @ k.transpose(-1, -2)) / math.sqrt(q.shape[-1])
+    if cosine:
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    s = q @ k.transpose(-1, -2)
+    s = s / math.sqrt(q.shape[-1]) if scale is None else s * scale.reshape(-1, 1, 1)
     if softcap > 0:
         s = softcap * (s / softcap).tanh()
     if bias is not None:
@@ -58,13 +61,21 @@ def modifications(name, b, h, sq, sk):
         "bias of keys": lambda: dict(bias=make(b, 1, 1, sk)),
         "distances": lambda: dict(distance_bias=make(h, 2 * 9 + 1)),
         "shared distances": lambda: dict(distance_bias=make(1, 2 * 90 + 1)),
-        "everything": lambda: dict(softcap=2.0, alibi_slopes=torch.rand(h).double(), sinks=make(h),
+        "scales": lambda: dict(scale=make(h)),
+        "cosine": lambda: dict(cosine=True, scale=torch.tensor(4.0).double().requires_grad_()),
+        "cosine of heads": lambda: dict(cosine=True, scale=make(h)),
+        "everything": lambda: dict(softcap=2.0, cosine=True, scale=make(h), alibi_slopes=torch.rand(h).double(), sinks=make(h),
                                    bias=make(1, h, sq, sk), distance_bias=make(h, 21)),
     }[name]()
 
 
-NAMES = ["softcap", "alibi", "sinks", "bias", "bias of heads", "bias of batch", "bias of all",
+NAMES = ["scales", "cosine", "cosine of heads", "softcap", "alibi", "sinks", "bias", "bias of heads", "bias of batch", "bias of all",
          "bias of keys", "distances", "shared distances", "everything"]
+
+
+def of_operator(mod):
+    """Python's names to the operator's."""
+    return {"scales" if name == "scale" else name: x for name, x in mod.items()}
 
 
 def differentiable(mod):
@@ -100,7 +111,7 @@ def test_gradcheck(name):
     assert torch.autograd.gradcheck(f, (q, k, v, *differentiable(mod)))
 
 
-@pytest.mark.parametrize("name", ["softcap", "alibi", "sinks", "distances"])
+@pytest.mark.parametrize("name", ["cosine of heads", "softcap", "alibi", "sinks", "distances"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_packed_is_separate(name, pattern):
     lengths = [70, 1, 129, 3]
@@ -262,6 +273,18 @@ def test_autocast_keeps_the_bias():
     assert torch.autograd.grad(o.float().sum(), bias)[0].dtype == torch.float32
 
 
+def test_cosine_of_a_zero_vector():
+    q, k, v = operands()
+    with torch.no_grad():
+        q[0, 1, 3] = 0
+        k[1, 0, 5] = 0
+    mod = dict(cosine=True, scale=make(4))
+    ours = fovea.attention(q, k, v, return_lse=True, **mod)
+    assert (ours[0] - plain(q, k, v, mask_of("full", 19, 23), **mod)[0]).abs().max() < 1e-12
+    gradients = torch.autograd.grad(ours[0].sum(), (q, k, v, mod["scale"]))
+    assert all(x.isfinite().all() for x in gradients)
+
+
 def test_only_modifications_need_gradients():
     q, k, v = operands(grad=False)
     mod = modifications("everything", 2, 4, 19, 23)
@@ -279,13 +302,14 @@ def test_empty(sq, sk, b):
     assert all((g == 0).all() for g in gradients)
 
 
-@pytest.mark.parametrize("name", ["softcap", "sinks", "bias of heads", "distances", "everything"])
+@pytest.mark.parametrize("name", ["cosine of heads", "sinks", "bias of heads", "distances", "everything"])
 def test_opcheck(name):
     q, k, v = operands(sq=9, sk=11, dv=8)
-    torch.library.opcheck(OPS.attention, (q, k, v, "causal"), modifications(name, 2, 4, 9, 11))
+    torch.library.opcheck(OPS.attention, (q, k, v, "causal"),
+                          of_operator(modifications(name, 2, 4, 9, 11)))
     q, k, v = (x.detach() for x in (q, k, v))
     mod = {n: x.detach() if isinstance(x, torch.Tensor) else x
-           for n, x in modifications(name, 2, 4, 9, 11).items()}
+           for n, x in of_operator(modifications(name, 2, 4, 9, 11)).items()}
     o, lse = OPS.attention(q, k, v, **mod)
     arguments = (torch.randn_like(o), None, q, k, v, o, lse)
     torch.library.opcheck(OPS.attention_backward, arguments, {**mod, "bias_gradient": True})
@@ -293,7 +317,7 @@ def test_opcheck(name):
 
 def test_opcheck_packed():
     q, k, v, offsets = packed_operands([3, 4])
-    mod = modifications("everything", 1, 4, 7, 7)
+    mod = of_operator(modifications("everything", 1, 4, 7, 7))
     torch.library.opcheck(OPS.attention_varlen, (q, k, v, offsets, offsets, "causal"), mod)
     qkv = make(7, 8, 8)
     torch.library.opcheck(OPS.attention_qkv, (qkv, 4, offsets, "causal"), mod)
@@ -322,6 +346,7 @@ def test_compile_fullgraph():
     (dict(alibi_slopes=torch.zeros(4, 1)), "alibi_slopes"),
     (dict(alibi_slopes=torch.zeros(4, requires_grad=True)), "have no gradient"),
     (dict(softcap=-1.0), "softcap"),
+    (dict(scale=torch.ones(3)), "scales of 4 heads, got 3"),
 ])
 def test_errors(mod, message):
     q, k, v = operands()

@@ -277,6 +277,22 @@ TEST(AttentionReference, DistanceBiasIsTheDenseBiasOfItsDistances) {
   EXPECT_EQ(o, attention_forward(p).o);
 }
 
+TEST(AttentionReference, GradientOfScales) {
+  for (const bool cosine : {false, true}) {
+    Problem p = problem("causal");
+    double scales[] = {0.5, -0.25, 1.0, 3.0};
+    p.score_mod.scales = scales;
+    p.score_mod.scale = 0;
+    p.score_mod.cosine = cosine;
+    const auto d_o = numbers(2 * 4 * 5 * 2, 11), d_lse = numbers(2 * 4 * 5, 12);
+    const Backward g = attention_backward(p, d_o, d_lse);
+    const auto f = [&] { return loss(p, d_o, d_lse); };
+    expect_gradient("d_scales", scales, g.d_scales, 1e-5, 1e-8, f);
+    expect_gradient("d_q", p.q.data(), g.d_q, 1e-5, 1e-8, f);
+    expect_gradient("d_k", p.k.data(), g.d_k, 1e-5, 1e-8, f);
+  }
+}
+
 TEST(AttentionReference, GradientsUnderDropout) {
   Problem p = problem("full");
   p.dropout_p = 0.3;

@@ -117,7 +117,8 @@ struct CaseTensors {
         oracle_mod(c, DType::kF64),
         d_bias(gradient_of(mod.mod().bias)),
         d_distance_bias(gradient_of(mod.mod().distance_bias)),
-        d_sinks(c.sinks ? static_cast<size_t>(c.heads) : 0) {
+        d_sinks(c.sinks ? static_cast<size_t>(c.heads) : 0),
+        d_scales(c.scales ? static_cast<size_t>(c.heads) : 0) {
     uint32_t i = seed * 100;
     for (Tensor* t : {&q, &k, &v, &d_o, &d_lse}) t->fill(i++);
   }
@@ -147,6 +148,7 @@ struct CaseTensors {
     if (c.bias) g.d_bias = d_bias.view();
     if (c.distance >= 0) g.d_distance_bias = d_distance_bias.view();
     if (c.sinks) g.d_sinks = const_cast<double*>(d_sinks.data());
+    if (c.scales) g.d_scales = const_cast<double*>(d_scales.data());
     return g;
   }
 
@@ -180,7 +182,7 @@ struct CaseTensors {
   Tensor q, k, v, o, lse, d_o, d_lse, d_q, d_k, d_v;
   CaseScoreMod mod, oracle_mod;
   Tensor d_bias, d_distance_bias;
-  std::vector<double> d_sinks;
+  std::vector<double> d_sinks, d_scales;
 };
 
 }  // namespace fovea::testing

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "tests/support/attention_problem.h"
@@ -42,6 +43,16 @@ inline double max_norm(const std::vector<double>& x, int64_t dim) {
   return std::sqrt(max);
 }
 
+/// Smallest Euclidean length of a row of `dim` values.
+inline double min_norm(const std::vector<double>& x, int64_t dim) {
+  double min = std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < x.size(); i += static_cast<size_t>(dim)) {
+    const auto row = x.begin() + static_cast<std::ptrdiff_t>(i);
+    min = std::min(min, max_norm({row, row + dim}, dim));
+  }
+  return min;
+}
+
 /// Bounds on an engine's error, each a formula in eps and sizes. `u` is eps of the arithmetic
 /// (f32 for f32 and bf16 storage), `s` eps of the storage type. A matrix unit of bf16 operands
 /// rounds weights and dS to them, relatively by r = s/2, and has an exponential good to e = 2^-18;
@@ -61,13 +72,15 @@ inline double max_norm(const std::vector<double>& x, int64_t dim) {
 ///     dv     = (weight + r) · max|dO| · mass + s/2 · max|dv|
 ///     dbias  = ds · (heads and batch elements that share it), and · mass where queries do
 ///     by_row = 2 ds · √(rows)                       sums over all rows: sinks, distances
+///     dscale = by_row · |q||k|
 ///
-/// With score modifications scale·|q||k| grows by what they add: the sizes of biases, of slopes
-/// times lengths, of sinks, and 8 times a capped score for tanh.
+/// Under cosine |q||k| is 1, with 4 times the error of a product for the two lengths, and max|k| in
+/// dq is 2 / min|q| (likewise in dk). With score modifications scale·|q||k| grows by what they add:
+/// the sizes of biases, of slopes times lengths, of sinks, and 8 times a capped score for tanh.
 ///
 /// Dropout multiplies weights by 1/(1 - p), and so `ds`, `o` and `dv`.
 struct Tolerances {
-  double o, lse, d_q, d_k, d_v, d_bias, by_row;
+  double o, lse, d_q, d_k, d_v, d_bias, by_row, d_scales;
 };
 
 /// Largest sum of a key's weights over the queries that see it, over all heads of its group.
@@ -108,9 +121,14 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                              const std::vector<double>& d_o, bool bf16_operands) {
   const double u = eps(t.c.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
   const double s = eps(t.c.dtype);
-  const double scale =
-      t.scale != 0 ? double{t.scale} : 1 / std::sqrt(static_cast<double>(p.head_dim));
-  const double product = std::fabs(scale) * max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
+  const bool cosine = p.score_mod.cosine;
+  double scale = t.scale != 0 ? double{t.scale} : 1 / std::sqrt(static_cast<double>(p.head_dim));
+  if (p.score_mod.scales) scale = max_abs({p.score_mod.scales, p.score_mod.scales + p.heads});
+  const double dot = cosine ? 1 : max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
+  const double product = std::fabs(scale) * dot * (cosine ? 4 : 1);
+  // Size of an element of what ds is multiplied by in dq and dk.
+  const double factor_q = cosine ? 2 / min_norm(p.q, p.head_dim) : max_abs(p.k);
+  const double factor_k = cosine ? 2 / min_norm(p.k, p.head_dim) : max_abs(p.q);
   const double size = product + modification_size(p, product);
   const double weight = u * (size + 4) + (bf16_operands ? 0x1p-18 : 0);
   const double rounded = weight + (bf16_operands ? s / 2 : 0);
@@ -126,11 +144,12 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                          (t.c.bias_heads ? 1 : static_cast<double>(p.heads));
   return {rounded * kept * max_abs(p.v) + s / 2 * max_abs(forward.o),
           weight + u * max_abs(forward.lse),
-          std::fabs(scale) * max_abs(p.k) * ds + s / 2 * max_abs(backward.d_q),
-          std::fabs(scale) * max_abs(p.q) * ds * mass + s / 2 * max_abs(backward.d_k),
+          std::fabs(scale) * factor_q * ds + s / 2 * max_abs(backward.d_q),
+          std::fabs(scale) * factor_k * ds * mass + s / 2 * max_abs(backward.d_k),
           rounded * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
           ds * sharers * (t.c.bias_queries ? 1 : mass),
-          2 * ds * std::sqrt(rows)};
+          2 * ds * std::sqrt(rows),
+          2 * ds * std::sqrt(rows) * dot};
 }
 
 }  // namespace fovea::testing

@@ -83,11 +83,13 @@ class ModGradients {
     if (c.distance >= 0) gradients->d_distance_bias = like(mod.distance_bias, &distance_bias_);
     sinks_.resize(static_cast<size_t>(c.heads));
     if (c.sinks) gradients->d_sinks = sinks_.data();
+    scales_.resize(static_cast<size_t>(c.heads));
+    if (c.scales) gradients->d_scales = scales_.data();
   }
 
  private:
   std::vector<char> bias_, distance_bias_;
-  std::vector<double> sinks_;
+  std::vector<double> sinks_, scales_;
 };
 
 /// Gigaflops of register-only multiply-adds of the matrix unit that runs this storage type, on all

@@ -115,7 +115,8 @@ HWY_INLINE void part_weights(const BackwardTile<Op>& tile, const KeyTile<Op>& ke
                 sizeof(T) * static_cast<size_t>(kTile - part.lane));
   }
   part_score_gradients(tile, keys, part, keep);
-  if (tile.mod) modify_gradients(*tile.mod, keys.first_key, real, tile.rows, tile.d_s, slopes);
+  if (tile.mod)
+    modify_gradients(*tile.mod, keys.first_key, keys.scales, real, tile.rows, tile.d_s, slopes);
   MatrixUnit<Op>::pack_weights(part.begin, part.end, part.lane, part.lanes, tile.p, tile.d_s,
                                tile.p_rows, tile.d_s_rows, tile.d_s_depth);
 }

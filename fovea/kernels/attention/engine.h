@@ -37,8 +37,9 @@ struct DropoutKey {
 /// aligned.
 template <typename T>
 struct ScoreModTile {
-  T softcap = 0;  ///< times log2 e; 0: off
-  T sink = 0;     ///< times log2 e
+  const T* query_scales = nullptr;  ///< [64] one over each query's length (cosine)
+  T softcap = 0;                    ///< times log2 e; 0: off
+  T sink = 0;                       ///< times log2 e
   bool has_sink = false;
   const void* bias = nullptr;        ///< [64 rows, Sk] from the tile's first query and key 0 on
   DType bias_dtype = DType::kF32;    ///< of T, or bf16
@@ -68,10 +69,11 @@ struct KeyTile {
   const Op* k_depth;
   const Op* v_depth;
   int64_t k_depth_stride, v_depth_stride;
-  uint32_t first_key;     ///< row number of row 0, a multiple of 64 (for dropout)
-  int rows;               ///< keys in the tile
-  int begin, end;         ///< rows that any query of the tile sees
-  const uint64_t* lanes;  ///< [64] bit r of lanes[c]: query r sees key c; null: all see all
+  uint32_t first_key;       ///< row number of row 0, a multiple of 64 (for dropout)
+  const SumOf<Op>* scales;  ///< [64] one over each key's length (cosine), or null
+  int rows;                 ///< keys in the tile
+  int begin, end;           ///< rows that any query of the tile sees
+  const uint64_t* lanes;    ///< [64] bit r of lanes[c]: query r sees key c; null: all see all
 };
 
 /// A tile of queries on its way through the forward. Panels are 64-byte aligned.

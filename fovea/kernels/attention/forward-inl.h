@@ -199,7 +199,8 @@ HWY_INLINE void score_part(const Tile& tile, const KeyTile<Op>& keys, const Part
       real.end - part.begin, part.lanes, tile.head_dim, keys.k + part.begin * keys.k_stride,
       keys.k_stride, tile.q_t + part.lane * kDepth, kLaneStride * kDepth,
       scores + part.begin * kLaneStride + part.lane, kLaneStride, tile.scale);
-  if (tile.mod) modify_scores(*tile.mod, keys.first_key, real, tile.rows, scores, slopes);
+  if (tile.mod)
+    modify_scores(*tile.mod, keys.first_key, keys.scales, real, tile.rows, scores, slopes);
   for (int c = real.end; c < part.end; ++c) {
     T* row = scores + c * kLaneStride;
     for (int r = part.lane; r < kTile; ++r) row[r] = -std::numeric_limits<T>::infinity();

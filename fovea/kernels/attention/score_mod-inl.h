@@ -4,6 +4,7 @@
 // that the forward and the backward call where a problem has any. Scores lie transposed,
 // Sᵀ[key][query], in base 2 (times log2 e), and so do the bodies' gradients dS:
 //
+//     S ← S / (|q| |k|)                    dS ← dS / (|q| |k|)                  (cosine)
 //     S ← cap · tanh(S / cap)              dS ← dS · (1 - tanh²)
 //     S ← S + log2 e · bias                d_bias += dS, transposed back
 //     S ← S + log2 e · f(distance)         d_f[distance] += Σ dS along its diagonal
@@ -39,16 +40,34 @@ HWY_NOINLINE void cap_scores(T cap, const Part& part, T* scores, T* slopes) {
   }
 }
 
-/// A dS of 0 stays 0: its pair may be masked, and its score anything.
+/// x · factor, where what is 0 stays 0: its pair may be masked, and the factor anything.
+template <typename T>
+HWY_INLINE Vec<T> multiply_unless_zero(Vec<T> x, Vec<T> factor) {
+  return hn::IfThenElse(hn::Eq(x, hn::Zero(Tag<T>())), x, hn::Mul(x, factor));
+}
+
+/// Cosine: divides scores or dS by the lengths of query and key.
+template <typename T>
+HWY_NOINLINE void divide_by_lengths(const T* query_scales, const T* key_scales, const Part& part,
+                                    T* x) {
+  const Tag<T> d;
+  for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanesOf<T>) {
+    const auto query = hn::Load(d, query_scales + lane);
+    for (int c = part.begin; c < part.end; ++c) {
+      T* at = x + c * kLaneStride + lane;
+      const auto factor = hn::Mul(query, hn::Set(d, key_scales[c]));
+      hn::Store(multiply_unless_zero<T>(hn::Load(d, at), factor), d, at);
+    }
+  }
+}
+
 template <typename T>
 HWY_NOINLINE void cap_gradients(const T* slopes, const Part& part, T* d_s) {
   const Tag<T> d;
   for (int c = part.begin; c < part.end; ++c) {
     for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanesOf<T>) {
       const int i = c * kLaneStride + lane;
-      const auto g = hn::Load(d, d_s + i);
-      const auto product = hn::Mul(g, hn::Load(d, slopes + i));
-      hn::Store(hn::IfThenElse(hn::Eq(g, hn::Zero(d)), g, product), d, d_s + i);
+      hn::Store(multiply_unless_zero<T>(hn::Load(d, d_s + i), hn::Load(d, slopes + i)), d, d_s + i);
     }
   }
 }
@@ -215,11 +234,12 @@ HWY_NOINLINE void add_distance_gradient(const ScoreModTile<T>& mod, uint32_t fir
 
 // ---- the hooks ---------------------------------------------------------------------------------
 
-/// After the product: scores of a part to modified scores. `slopes` [64 keys, 64]: where the
-/// backward keeps what modify_gradients() needs; null in the forward.
+/// After the product: scores of a part to modified scores. `key_scales`: KeyTile::scales. `slopes`
+/// [64 keys, 64]: where the backward keeps what modify_gradients() needs; null in the forward.
 template <typename T>
-HWY_INLINE void modify_scores(const ScoreModTile<T>& mod, uint32_t first_key, const Part& part,
-                              int rows, T* scores, T* slopes) {
+HWY_INLINE void modify_scores(const ScoreModTile<T>& mod, uint32_t first_key, const T* key_scales,
+                              const Part& part, int rows, T* scores, T* slopes) {
+  if (key_scales) divide_by_lengths(mod.query_scales, key_scales, part, scores);
   if (mod.softcap != 0) cap_scores(mod.softcap, part, scores, slopes);
   if (mod.bias) add_bias(mod, first_key, part, rows, scores);
   if (mod.slope != 0 || mod.distance_bias) add_distance_bias(mod, first_key, part, scores);
@@ -227,11 +247,13 @@ HWY_INLINE void modify_scores(const ScoreModTile<T>& mod, uint32_t first_key, co
 
 /// After dS is made: adds it to the modifications' gradients and makes it the product's gradient.
 template <typename T>
-HWY_INLINE void modify_gradients(const ScoreModTile<T>& mod, uint32_t first_key, const Part& part,
-                                 int rows, T* d_s, const T* slopes) {
+HWY_INLINE void modify_gradients(const ScoreModTile<T>& mod, uint32_t first_key,
+                                 const T* key_scales, const Part& part, int rows, T* d_s,
+                                 const T* slopes) {
   if (mod.d_bias) add_bias_gradient(mod, first_key, part, rows, d_s);
   if (mod.d_distance_bias) add_distance_gradient(mod, first_key, part, d_s);
   if (mod.softcap != 0) cap_gradients(slopes, part, d_s);
+  if (key_scales) divide_by_lengths(mod.query_scales, key_scales, part, d_s);
 }
 
 /// At the end of the forward: the sink joins maxima and sums of lane vector x as one more score.
