@@ -98,7 +98,7 @@ def contestants(case, with_flex):
 
     mask = case.mask()
     calls = {
-        "fovea": lambda q, k, v: fovea.attention(q, k, v, case.pattern)[0],
+        "fovea": lambda q, k, v: fovea.attention(q, k, v, case.pattern),
         "torch.sdpa": lambda q, k, v: F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=case.kind == "causal" and mask is None,
             enable_gqa=case.kv != case.h),
@@ -156,16 +156,17 @@ def check(case, outputs):
 
 
 def machine(program, threads):
-    """Machine, versions and the FMA peak as the program measures it, in this run."""
-    case = "b1_h4_q1024_k1024_d64_f32_full_fwd"
-    out = subprocess.run([program, "bench", "attention", "--case", case, "--json",
-                          "--threads", str(threads)], capture_output=True, text=True, check=True)
-    row = json.loads(out.stdout.splitlines()[-1])
+    """Machine, versions and the peaks of each storage type as the program measures them, in this run."""
+    cases = [f"--case=b1_h4_q1024_k1024_d64_{dtype}_full_fwd" for dtype in DTYPES]
+    out = subprocess.run([program, "bench", "attention", *cases, "--json", "--threads", str(threads)],
+                         capture_output=True, text=True, check=True)
+    rows = dict(zip(DTYPES, map(json.loads, out.stdout.splitlines())))
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
                             capture_output=True, text=True).stdout.strip()
-    return dict(machine=row.get("machine"), isa=row["isa"], threads=threads, commit=commit,
-                peak_gflops=row["peak_gflops"], torch=torch.__version__,
-                torch_capability=torch.backends.cpu.get_cpu_capability(),
+    return dict(machine=rows["f32"]["machine"], isa={d: row["isa"] for d, row in rows.items()},
+                threads=threads, commit=commit,
+                peak_gflops={d: round(row["peak_gflops"], 1) for d, row in rows.items()},
+                torch=torch.__version__, torch_capability=torch.backends.cpu.get_cpu_capability(),
                 date=datetime.date.today().isoformat())
 
 

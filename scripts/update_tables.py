@@ -5,6 +5,7 @@
     scripts/update_tables.py --check    fails when the README is not what the results say
 """
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -33,17 +34,18 @@ def attention():
     machine, cases = rows[0], {}
     for row in rows[1:]:
         cases.setdefault(row["case"], {})[row["contestant"]] = row
-    peak = machine["peak_gflops"]
-    body = []
+    peaks, body = machine["peak_gflops"], []
     for case, by_name in cases.items():
         ours, theirs = by_name["fovea"], by_name["torch.sdpa"]
         flex = by_name.get("torch.flex")
+        peak = peaks[re.search("_(f32|bf16)_", case)[1]]
         body.append([f"`{case}`", ours["gflops"], f"{100 * ours['gflops'] / peak:.0f} %",
                      theirs["gflops"], flex["gflops"] if flex else "", f"{ours['ratio']}x"])
     return [f"**Attention**, GFLOP/s beside PyTorch {machine['torch']} in one process ({machine['machine']}, "
-            f"{machine['threads']} thread(s), {machine['isa']}; measured FMA peak {peak:.0f}; "
+            f"{machine['threads']} thread(s); measured peaks: f32 {peaks['f32']:.0f} ({machine['isa']['f32']}), bf16 "
+            f"{peaks['bf16']:.0f} ({machine['isa']['bf16']}); "
             f"`bench/attention.py`, {machine['date']}):", "",
-            *table(["case", "fovea", "of the f32 FMA peak", "SDPA", "FlexAttention", "against SDPA"], body), ""]
+            *table(["case", "fovea", "of its peak", "SDPA", "FlexAttention", "against SDPA"], body), ""]
 
 
 def models():
