@@ -62,4 +62,11 @@ std::tuple<at::Tensor, at::Tensor> attention_qkv(const at::Tensor& qkv, int64_t 
                                                  std::string_view pattern = "full",
                                                  const AttentionArguments& arguments = {});
 
+/// Results over disjoint sets of keys, merged to those over all of them: lse = log Σ exp lse_i, o =
+/// Σ exp(lse_i - lse) o_i (Dao et al. 2023, split keys). o and lse as one of the operators above
+/// gives them, at least one part each. The parts are made without sinks; `sinks` [H] join here.
+/// Differentiable any number of times. Sums in the type of lse; o in the type of its parts.
+std::tuple<at::Tensor, at::Tensor> attention_merge(at::TensorList o, at::TensorList lse,
+                                                   const at::Tensor& sinks = {});
+
 }  // namespace fovea::ops

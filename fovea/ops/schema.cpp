@@ -46,6 +46,7 @@ TORCH_LIBRARY(fovea, m) {
   def("attention_qkv_backward(Tensor d_o, Tensor? d_lse, Tensor qkv, Tensor o, Tensor lse, int "
       "heads, Tensor cu_seqlens, str pattern='full', *, " +
       kBackward + ") -> (Tensor d_qkv, " + kModGradients);
+  def("attention_merge(Tensor[] o, Tensor[] lse, *, Tensor? sinks=None) -> (Tensor o, Tensor lse)");
   def("linear_attention(Tensor q, Tensor k, Tensor v, *, " + kLinear +
       ") -> (Tensor o, Tensor denominator, Tensor final_state)");
   def("linear_attention_backward(Tensor d_o, Tensor? d_final_state, Tensor q, Tensor k, Tensor v, "

@@ -10,12 +10,14 @@ taken from, in this order: the environment variable ``FOVEA_OPS_LIBRARY``, this 
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 __all__ = [
     "attention",
+    "attention_merge",
     "attention_varlen",
     "library_path",
     "linear_attention",
@@ -260,3 +262,16 @@ def t5_distance_bias(
     far = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
     bucket = bucket + torch.where(distance < exact, distance, far)
     return weight[bucket].transpose(0, 1)
+
+
+def attention_merge(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]], *, sinks: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Results over disjoint sets of keys, merged to those over all of them.
+
+    ``parts``: (o, lse) of :func:`attention` or :func:`attention_varlen` with ``return_lse``, made
+    without sinks, of the same queries. ``sinks`` [H] join here. Returns (o, lse), differentiable any
+    number of times. Dropout of a part must draw for its own keys: give each part another seed.
+    """
+    o, lse = zip(*parts)
+    return torch.ops.fovea.attention_merge(o, lse, sinks=sinks)
