@@ -53,6 +53,9 @@ TORCH_LIBRARY(fovea, m) {
       "Tensor o, Tensor denominator, *, " +
       kLinear +
       ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_initial_state)");
+  def("attention_decode(Tensor q, Tensor k_cache, Tensor v_cache, Tensor lengths, *, Tensor? "
+      "block_table=None, bool ring=False, int window=0, float? scale=None) -> (Tensor o, Tensor "
+      "lse)");
   def("dropout(Tensor x, float p, SymInt seed, *, Tensor? residual=None) -> Tensor");
   def("rotary(Tensor x, Tensor table, Tensor positions, int heads, bool inverse=False) -> Tensor");
 }

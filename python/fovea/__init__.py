@@ -17,6 +17,7 @@ import torch
 
 __all__ = [
     "attention",
+    "attention_decode",
     "attention_merge",
     "attention_varlen",
     "library_path",
@@ -235,6 +236,35 @@ def linear_attention(
         eps=eps,
     )
     return (o, state) if return_state else o
+
+
+def attention_decode(
+    query: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    lengths: torch.Tensor,
+    *,
+    block_table: torch.Tensor | None = None,
+    ring: bool = False,
+    window: int = 0,
+    scale: float | None = None,
+    return_lse: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Causal attention of the newest queries of each sequence to a cache of keys and values.
+
+    Shapes: query [B, Hq, Sq, D] (Sq = 1 to generate, more for a chunk of a prompt), ``k_cache``
+    [B, Hkv, C, D], ``v_cache`` [B, Hkv, C, Dv], ``lengths`` int [B]: positions written, the
+    queries' own included; query i stands at position ``lengths - Sq + i``. With ``block_table``
+    int [B, blocks] the caches are pages [pages, Hkv, P, D], position p in row p % P of page
+    ``block_table[b, p // P]``; with ``ring`` position p is in row p % C. ``window`` > 0: a query
+    sees itself and the ``window`` - 1 positions before it. Rows that no query sees are never read.
+
+    Returns o [B, Hq, Sq, Dv], and with ``return_lse`` also lse [B, Hq, Sq]. Not differentiable.
+    """
+    o, lse = torch.ops.fovea.attention_decode(
+        query, k_cache, v_cache, lengths, block_table=block_table, ring=ring, window=window, scale=scale
+    )
+    return (o, lse) if return_lse else o
 
 
 def t5_distance_bias(

@@ -116,22 +116,35 @@ inline double modification_size(const reference::Problem& p, double score_size) 
   return size;
 }
 
+/// The terms that forward and backward share.
+struct WeightErrors {
+  WeightErrors(const reference::Problem& p, DType dtype, bool bf16_operands)
+      : u(eps(dtype == DType::kF64 ? DType::kF64 : DType::kF32)), s(eps(dtype)) {
+    const ScoreMod& mod = p.score_mod;
+    scale = std::fabs(mod.scale != 0 ? mod.scale : 1 / std::sqrt(static_cast<double>(p.head_dim)));
+    if (mod.scales) scale = max_abs({mod.scales, mod.scales + p.heads});
+    dot = mod.cosine ? 1 : max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
+    const double product = scale * dot * (mod.cosine ? 4 : 1);
+    weight = u * (product + modification_size(p, product) + 4) + (bf16_operands ? 0x1p-18 : 0);
+    rounded = weight + (bf16_operands ? s / 2 : 0);
+  }
+  double o(const reference::Problem& p, const reference::Forward& forward) const {
+    return rounded / (1 - p.dropout_p) * max_abs(p.v) + s / 2 * max_abs(forward.o);
+  }
+  double lse(const reference::Forward& forward) const { return weight + u * max_abs(forward.lse); }
+
+  double u, s, scale, dot, weight, rounded;
+};
+
 inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                              const reference::Forward& forward, const reference::Backward& backward,
                              const std::vector<double>& d_o, bool bf16_operands) {
-  const double u = eps(t.c.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
-  const double s = eps(t.c.dtype);
+  const WeightErrors e(p, t.c.dtype, bf16_operands);
+  const double s = e.s, rounded = e.rounded;
   const bool cosine = p.score_mod.cosine;
-  double scale = t.scale != 0 ? double{t.scale} : 1 / std::sqrt(static_cast<double>(p.head_dim));
-  if (p.score_mod.scales) scale = max_abs({p.score_mod.scales, p.score_mod.scales + p.heads});
-  const double dot = cosine ? 1 : max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
-  const double product = std::fabs(scale) * dot * (cosine ? 4 : 1);
   // Size of an element of what ds is multiplied by in dq and dk.
   const double factor_q = cosine ? 2 / min_norm(p.q, p.head_dim) : max_abs(p.k);
   const double factor_k = cosine ? 2 / min_norm(p.k, p.head_dim) : max_abs(p.q);
-  const double size = product + modification_size(p, product);
-  const double weight = u * (size + 4) + (bf16_operands ? 0x1p-18 : 0);
-  const double rounded = weight + (bf16_operands ? s / 2 : 0);
   const double kept = 1 / (1 - p.dropout_p);
   const double d_o_norm = max_norm(d_o, p.value_dim);
   const double spread = std::sqrt(static_cast<double>(p.value_dim));
@@ -142,14 +155,14 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double rows = static_cast<double>(p.batch * p.q_len);
   const double sharers = (t.c.bias_batch ? 1 : static_cast<double>(p.batch)) *
                          (t.c.bias_heads ? 1 : static_cast<double>(p.heads));
-  return {rounded * kept * max_abs(p.v) + s / 2 * max_abs(forward.o),
-          weight + u * max_abs(forward.lse),
-          std::fabs(scale) * factor_q * ds + s / 2 * max_abs(backward.d_q),
-          std::fabs(scale) * factor_k * ds * mass + s / 2 * max_abs(backward.d_k),
+  return {e.o(p, forward),
+          e.lse(forward),
+          e.scale * factor_q * ds + s / 2 * max_abs(backward.d_q),
+          e.scale * factor_k * ds * mass + s / 2 * max_abs(backward.d_k),
           rounded * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
           ds * sharers * (t.c.bias_queries ? 1 : mass),
           2 * ds * std::sqrt(rows),
-          2 * ds * std::sqrt(rows) * dot};
+          2 * ds * std::sqrt(rows) * e.dot};
 }
 
 }  // namespace fovea::testing

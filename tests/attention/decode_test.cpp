@@ -1,0 +1,257 @@
+// Attention to caches of every layout, against the oracle over the same positions in order.
+
+#include "fovea/attention/decode.h"
+
+#include <cstring>
+#include <numeric>
+
+#include "tests/support/engines.h"
+#include "tests/support/tolerance.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace fovea::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+enum class Layout { kContiguous, kRing, kPaged };
+
+struct DecodeCase {
+  const char* name;
+  int64_t heads, kv_heads, q_len, head_dim, value_dim, window;
+  std::vector<int32_t> lengths;
+  Layout layout;
+  int64_t rows;  ///< capacity, of a page where paged
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// A cache in the layout of the case; every row that no query may read holds NaN.
+class Cache {
+ public:
+  Cache(const DecodeCase& c, DType dtype)
+      : c_(c),
+        batch_(static_cast<int64_t>(c.lengths.size())),
+        blocks_(ceil_div(*std::max_element(c.lengths.begin(), c.lengths.end()) + 1, c.rows)),
+        outer_(c.layout == Layout::kPaged ? batch_ * blocks_ : batch_),
+        k_(dtype, outer_, c.kv_heads, c.rows, c.head_dim),
+        v_(dtype, outer_, c.kv_heads, c.rows, c.value_dim) {
+    table_.resize(static_cast<size_t>(batch_ * blocks_));
+    std::iota(table_.begin(), table_.end(), 0);
+    std::shuffle(table_.begin(), table_.end(), std::mt19937(4));
+    std::mt19937 random(5);
+    std::normal_distribution<double> normal;
+    for (int64_t b = 0; b < batch_; ++b) {
+      for (int64_t p = oldest(b); p < c.lengths[static_cast<size_t>(b)]; ++p) {
+        for (int64_t h = 0; h < c.kv_heads; ++h) {
+          const auto [outer, row] = place(b, p);
+          for (int64_t d = 0; d < c.head_dim; ++d) k_.put(outer, h, row, d, normal(random));
+          for (int64_t d = 0; d < c.value_dim; ++d) v_.put(outer, h, row, d, normal(random));
+        }
+      }
+    }
+  }
+
+  KvCache cache() const {
+    KvCache cache{k_.view(), v_.view()};
+    cache.ring = c_.layout == Layout::kRing;
+    if (c_.layout == Layout::kPaged) {
+      cache.block_table = table_.data();
+      cache.blocks = blocks_;
+    }
+    return cache;
+  }
+
+  /// First position that any query sees.
+  int64_t oldest(int64_t b) const {
+    const int64_t length = c_.lengths[static_cast<size_t>(b)];
+    return c_.window > 0 ? std::max<int64_t>(0, length - c_.q_len - c_.window + 1) : 0;
+  }
+
+  /// Keys (or values) of a sequence from `oldest` on, [Hkv, positions, dim].
+  std::vector<double> sequence(const Tensor& x, int64_t b) const {
+    std::vector<double> out;
+    for (int64_t h = 0; h < c_.kv_heads; ++h) {
+      for (int64_t p = oldest(b); p < c_.lengths[static_cast<size_t>(b)]; ++p) {
+        const auto [outer, row] = place(b, p);
+        for (int64_t d = 0; d < x.view().shape[3]; ++d) out.push_back(x.get(outer, h, row, d));
+      }
+    }
+    return out;
+  }
+  const Tensor& k() const { return k_; }
+  const Tensor& v() const { return v_; }
+
+ private:
+  std::pair<int64_t, int64_t> place(int64_t b, int64_t p) const {
+    if (c_.layout == Layout::kPaged) {
+      return {table_[static_cast<size_t>(b * blocks_ + p / c_.rows)], p % c_.rows};
+    }
+    return {b, p % c_.rows};
+  }
+
+  const DecodeCase& c_;
+  int64_t batch_, blocks_, outer_;
+  Tensor k_, v_;
+  std::vector<int32_t> table_;
+};
+
+struct DecodeRun {
+  DecodeRun(const DecodeCase& the_case, DType type)
+      : c(the_case),
+        dtype(type),
+        batch(static_cast<int64_t>(c.lengths.size())),
+        cache(c, type),
+        q(type, batch, c.heads, c.q_len, c.head_dim),
+        o(type, batch, c.heads, c.q_len, c.value_dim, /*bshd=*/true),
+        lse(type == DType::kF64 ? type : DType::kF32, batch, c.heads, c.q_len, 1) {
+    q.fill(3);
+  }
+  DecodeProblem problem() const {
+    DecodeProblem p;
+    p.q = q.view();
+    p.cache = cache.cache();
+    p.lengths = c.lengths.data();
+    p.window = c.window;
+    return p;
+  }
+  Status decode() const { return attention_decode(problem(), o.view(), lse.view()); }
+
+  reference::Problem oracle(int64_t b) const {
+    reference::Problem p;
+    p.heads = c.heads;
+    p.kv_heads = c.kv_heads;
+    p.q_len = c.q_len;
+    p.kv_len = c.lengths[static_cast<size_t>(b)] - cache.oldest(b);
+    p.head_dim = c.head_dim;
+    p.value_dim = c.value_dim;
+    const std::vector<double> all = q.values();
+    const int64_t size = c.heads * c.q_len * c.head_dim;
+    p.q.assign(all.begin() + b * size, all.begin() + (b + 1) * size);
+    p.k = cache.sequence(cache.k(), b);
+    p.v = cache.sequence(cache.v(), b);
+    p.pattern = Pattern::parse(c.window > 0 ? "window(" + std::to_string(c.window - 1) + ",0)"
+                                            : std::string("causal"));
+    return p;
+  }
+
+  const DecodeCase& c;
+  DType dtype;
+  int64_t batch;
+  Cache cache;
+  Tensor q, o, lse;
+};
+
+void expect_oracle(const DecodeRun& run, bool bf16_operands) {
+  for (int64_t b = 0; b < run.batch; ++b) {
+    if (run.c.lengths[static_cast<size_t>(b)] == 0) continue;
+    const reference::Problem p = run.oracle(b);
+    const reference::Forward wanted = reference::attention_forward(p);
+    const WeightErrors errors(p, run.dtype, bf16_operands);
+    for (int64_t h = 0, i = 0; h < run.c.heads; ++h) {
+      for (int64_t s = 0; s < run.c.q_len; ++s) {
+        const double lse = wanted.lse[static_cast<size_t>(h * run.c.q_len + s)];
+        if (lse != run.lse.get(b, h, s, 0)) {
+          ASSERT_NEAR(run.lse.get(b, h, s, 0), lse, errors.lse(wanted))
+              << b << " " << h << " " << s;
+        }
+        for (int64_t d = 0; d < run.c.value_dim; ++d, ++i) {
+          ASSERT_NEAR(run.o.get(b, h, s, d), wanted.o[static_cast<size_t>(i)], errors.o(p, wanted))
+              << "sequence " << b << " head " << h << " query " << s << " feature " << d;
+        }
+      }
+    }
+  }
+}
+
+class DecodeTest : public ::testing::TestWithParam<DecodeCase> {};
+
+TEST_P(DecodeTest, MatchesOracleOnEveryEngine) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+    for (const Isa isa : runnable_isas()) {
+      if (dtype == DType::kF64 && isa != Isa::kScalar) continue;
+      const ForcedIsa forced(isa);
+      SCOPED_TRACE(std::string(name_of(dtype)) + " on " + name_of(isa));
+      const DecodeRun run(GetParam(), dtype);
+      const Status status = run.decode();
+      ASSERT_TRUE(status.ok()) << status.message();
+      expect_oracle(run, has_bf16_operands(isa, dtype));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(DecodeTest, BitsDoNotDependOnThreads) {
+  const DecodeRun run(GetParam(), DType::kF32);
+  const ForcedThreads one(1);
+  ASSERT_TRUE(run.decode().ok());
+  const std::vector<char> o = run.o.bytes(), lse = run.lse.bytes();
+  const ForcedThreads three(3);
+  ASSERT_TRUE(run.decode().ok());
+  EXPECT_EQ(o, run.o.bytes());
+  EXPECT_EQ(lse, run.lse.bytes());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, DecodeTest,
+    ::testing::Values(
+        DecodeCase{"one", 4, 4, 1, 64, 64, 0, {1, 63, 64, 130, 0}, Layout::kContiguous, 200},
+        DecodeCase{"grouped", 12, 3, 1, 24, 40, 0, {77, 300}, Layout::kContiguous, 320},
+        DecodeCase{"spans", 2, 1, 1, 64, 64, 0, {2500, 1025, 1024}, Layout::kContiguous, 2500},
+        DecodeCase{"chunk", 4, 2, 70, 32, 32, 0, {70, 200, 40}, Layout::kContiguous, 256},
+        DecodeCase{"window", 2, 2, 1, 32, 32, 100, {30, 100, 101, 1999}, Layout::kContiguous, 2000},
+        DecodeCase{"window chunk", 6, 2, 50, 16, 8, 33, {300, 50, 83}, Layout::kContiguous, 300},
+        DecodeCase{"ring", 4, 2, 1, 32, 32, 90, {20, 90, 91, 1000, 123}, Layout::kRing, 90},
+        DecodeCase{"ring chunk", 2, 1, 40, 32, 32, 61, {100, 40, 777}, Layout::kRing, 100},
+        DecodeCase{"small pages", 4, 2, 1, 32, 64, 0, {1, 16, 17, 300, 129}, Layout::kPaged, 16},
+        DecodeCase{"large pages", 2, 2, 3, 64, 64, 0, {128, 1300, 5}, Layout::kPaged, 128},
+        DecodeCase{"paged window", 2, 1, 5, 32, 32, 70, {500, 71, 5}, Layout::kPaged, 10}),
+    [](const auto& info) {
+      std::string name = info.param.name;
+      std::replace(name.begin(), name.end(), ' ', '_');
+      return name;
+    });
+
+std::vector<std::string> unmet(const DecodeRun& run, const DecodeProblem& problem) {
+  return unmet_conditions(problem, run.o.view(), run.lse.view());
+}
+
+TEST(DecodeConditions, NamesWhatIsWrong) {
+  const DecodeCase contiguous{"", 4, 2, 2, 32, 32, 0, {10, 20}, Layout::kContiguous, 24};
+  const DecodeRun run(contiguous, DType::kF32);
+  const auto with = [&](auto change) {
+    DecodeProblem p = run.problem();
+    change(p);
+    return unmet(run, p);
+  };
+  EXPECT_TRUE(unmet(run, run.problem()).empty());
+  const int32_t too_long[] = {10, 25}, negative[] = {-1, 20};
+  EXPECT_THAT(with([&](auto& p) { p.lengths = too_long; }),
+              Contains(HasSubstr("up to the cache's 24, got 25 for sequence 1")));
+  EXPECT_THAT(with([&](auto& p) { p.lengths = negative; }), Contains(HasSubstr("got -1")));
+  EXPECT_THAT(with([](auto& p) { p.lengths = nullptr; }), Contains(HasSubstr("lengths [B]")));
+  EXPECT_THAT(with([](auto& p) { p.window = -2; }), Contains(HasSubstr("window >= 0, got -2")));
+  EXPECT_THAT(with([](auto& p) { p.cache.k.dtype = DType::kBF16; }),
+              Contains(HasSubstr("k of f32, got bf16")));
+  EXPECT_THAT(with([](auto& p) { p.cache.v.shape[2] = 23; }), Contains(HasSubstr("v like k")));
+  EXPECT_THAT(with([](auto& p) { p.cache.k.shape[1] = p.cache.v.shape[1] = 3; }),
+              Contains(HasSubstr("multiple of key heads, got 4 and 3")));
+  // The second sequence has 20 positions behind a ring of 10, and needs all of them.
+  EXPECT_THAT(with([](auto& p) {
+                p.cache.ring = true;
+                p.cache.k.shape[2] = p.cache.v.shape[2] = 19;
+              }),
+              Contains(HasSubstr("a ring of at least window + Sq - 1 = 20")));
+  const int32_t pages[] = {0, 1, 2, 0};
+  EXPECT_THAT(with([&](auto& p) {
+                p.cache.block_table = pages;
+                p.cache.blocks = 2;
+                p.cache.k.shape[2] = p.cache.v.shape[2] = 12;
+              }),
+              Contains(HasSubstr("pages below 2 in block_table, got 2 for sequence 1")));
+}
+
+}  // namespace
+}  // namespace fovea::testing
