@@ -147,7 +147,7 @@ class Decode {
     const int64_t first = tile.begin + span * kSpanTiles;
     const int64_t end = tile.spans > 1 ? std::min(tile.end, first + kSpanTiles) : tile.end;
     for (int64_t t = first; t < end; ++t) {
-      KeyTile<Op> keys;
+      KeyTile<Op> keys{};
       const int64_t position = load_keys(tile, t, state, &keys);
       if (set_visible(tile, position, state, &keys)) kernels_.forward_keys(state.tile, keys);
     }
