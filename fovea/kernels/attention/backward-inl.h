@@ -40,11 +40,12 @@ HWY_INLINE void score_gradients(const BackwardTile<Op>& tile, const KeyTile<Op>&
   const Tag<T> d;
   const auto lse2 = hn::Load(d, tile.lse2 + x * kLanesOf<T>);
   const auto delta = hn::Load(d, tile.delta + x * kLanesOf<T>);
+  const auto scale = late_scale<Op>(tile);
   const auto keep_scale = hn::Set(d, static_cast<T>(tile.dropout.keep_scale));
   for (int c = part.begin; c < part.end; ++c) {
     T* p_row = tile.p + c * kLaneStride + x * kLanesOf<T>;
     T* d_s_row = tile.d_s + c * kLaneStride + x * kLanesOf<T>;
-    auto p = MatrixUnit<Op>::exp2_weight(hn::Sub(hn::Load(d, p_row), lse2));
+    auto p = weight_of<Op>(hn::Load(d, p_row), scale, lse2);
     auto d_p = hn::Load(d, d_s_row);
     if constexpr (kMasked) p = hn::IfThenElseZero(lane_mask<T>(keys.lanes[c], x), p);
     auto kept = p;

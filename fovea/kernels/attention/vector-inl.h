@@ -258,18 +258,23 @@ void transpose(const float* src, int ld_src, int rows, int cols, float factor, f
 }
 #endif
 
-/// The same for 32-bit words that are no numbers.
-HWY_INLINE void transpose_words(const void* src, int ld_src, int rows, int cols, void* dst,
-                                int ld_dst) {
+/// The same for 32-bit words that are no numbers, with the bits `flip` inverted.
+HWY_INLINE void transpose_words(const void* src, int ld_src, int rows, int cols, uint32_t flip,
+                                void* dst, int ld_dst) {
 #if HWY_TARGET == HWY_SCALAR
   for (ptrdiff_t r = 0; r < rows; ++r) {
     for (ptrdiff_t c = 0; c < cols; ++c) {
-      std::memcpy(static_cast<char*>(dst) + 4 * (c * ld_dst + r),
-                  static_cast<const char*>(src) + 4 * (r * ld_src + c), 4);
+      uint32_t word;
+      std::memcpy(&word, static_cast<const char*>(src) + 4 * (r * ld_src + c), 4);
+      word ^= flip;
+      std::memcpy(static_cast<char*>(dst) + 4 * (c * ld_dst + r), &word, 4);
     }
   }
 #else
-  const auto load = [](auto d, const float* from) { return hn::LoadU(d, from); };
+  const auto load = [flip](auto d, const float* from) {
+    const hn::RebindToUnsigned<decltype(d)> du;
+    return hn::Xor(hn::LoadU(d, from), hn::BitCast(d, hn::Set(du, flip)));
+  };
   transpose_with(load, static_cast<const float*>(src), ld_src, rows, cols, static_cast<float*>(dst),
                  ld_dst);
 #endif

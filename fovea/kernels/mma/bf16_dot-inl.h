@@ -5,8 +5,8 @@
 //     sum += a[0] · b[0] + a[1] · b[1]
 //
 // Panels hold pairs: 32-bit words of two neighbours along the depth. A pair of features lies so in
-// memory already; pairs of keys or queries are made by interleaving two rows. The scale is
-// multiplied into the products, for a bf16 query has no digits left for it. Engines compiled for
+// memory already; pairs of keys or queries are made by interleaving two rows. Queries take only the
+// sign of the scale, for a bf16 number has no digits left for the rest. Engines compiled for
 // AVX-512 BF16 use vdpbf16ps, others compute the same with two multiply-adds.
 
 #include "fovea/kernels/mma/fma-inl.h"
@@ -150,10 +150,10 @@ struct MatrixUnit<BFloat16> {
     return add_pair_products(a, b, sum);
   }
 
-  /// The panel whose lanes are rows: pairs of features, dst[c / 2][r][c % 2] = src[r][c].
-  static HWY_INLINE void pack_lanes(const BFloat16* src, int ld, int rows, int cols, float,
+  /// The panel whose lanes are rows: pairs of features, dst[c / 2][r][c % 2] = ±src[r][c].
+  static HWY_INLINE void pack_lanes(const BFloat16* src, int ld, int rows, int cols, float scale,
                                     BFloat16* dst) {
-    transpose_words(src, ld / 2, rows, cols / 2, dst, kLaneStride);
+    transpose_words(src, ld / 2, rows, cols / 2, scale < 0 ? 0x80008000u : 0, dst, kLaneStride);
   }
 
   static HWY_INLINE void pack_depth(const BFloat16* src, int64_t stride, int rows, int dim,
