@@ -142,10 +142,11 @@ class Decode {
   }
 
   void attend(const RowTile& tile, int64_t span) const {
-    State state(*this, scratch_bytes());
-    begin(tile, state);
     const int64_t first = tile.begin + span * kSpanTiles;
     const int64_t end = tile.spans > 1 ? std::min(tile.end, first + kSpanTiles) : tile.end;
+    if (few_) return attend_few(tile, span, first * kTile, end * kTile);
+    State state(*this, scratch_bytes());
+    begin(tile, state);
     for (int64_t t = first; t < end; ++t) {
       KeyTile<Op> keys{};
       const int64_t position = load_keys(tile, t, state, &keys);
@@ -158,6 +159,65 @@ class Decode {
     } else {
       kernels_.forward_end(state.tile, state.o, value_dim_, state.lse);
       store(tile, state.o, state.lse);
+    }
+  }
+
+  /// One query of each head of a group: they see the same positions, read in their storage type.
+  void attend_few(const RowTile& tile, int64_t span, int64_t first, int64_t end) const {
+    const auto rows = static_cast<size_t>(tile.rows);
+    const size_t d = head_dim_, dv = value_dim_;
+    Scratch scratch(Scratch::bytes_of<T>(rows * d) + Scratch::bytes_of<T>(rows * dv) +
+                    Scratch::bytes_of<T>(rows * kTile) + 3 * Scratch::bytes_of<T>(rows));
+    T* q = scratch.take<T>(rows * d);
+    T* scores = scratch.take<T>(rows * kTile);
+    T* o = scratch.take<T>(rows * dv);
+    T* row_max = scratch.take<T>(rows);
+    T* row_sum = scratch.take<T>(rows);
+    T* lse = scratch.take<T>(rows);
+    const kernels::DecodeTile<T> few = {tile.rows, head_dim_, value_dim_, q,
+                                        scores,    o,         row_max,    row_sum};
+    std::fill_n(few.o, rows * dv, T{0});
+    std::fill_n(few.row_max, rows, -std::numeric_limits<T>::infinity());
+    std::fill_n(few.row_sum, rows, T{0});
+    for (int r = 0; r < tile.rows; ++r) scale_query(tile, r, q + static_cast<size_t>(r) * d);
+
+    const auto [seen, seen_end] = visible(tile, 0);
+    end = std::min(end, seen_end);
+    for (int64_t position = std::max(first, seen); position < end;) {
+      const auto [k, k_follow] = row_of(p_.cache.k, tile, position);
+      const auto [v, v_follow] = row_of(p_.cache.v, tile, position);
+      const int64_t count = std::min({int64_t{kTile}, end - position, k_follow, v_follow});
+      kernels_.decode_keys(few, {k, v, p_.cache.k.strides[2], p_.cache.v.strides[2],
+                                 p_.cache.k.dtype, static_cast<int>(count)});
+      position += count;
+    }
+    for (size_t r = 0; r < rows; ++r) {
+      const T sum = few.row_sum[r];
+      lse[r] = static_cast<T>(few.row_max[r] / kLog2E) + std::log(sum);
+      for (size_t i = 0; i < dv && sum != 0; ++i) few.o[r * dv + i] /= sum;
+    }
+    if (tile.spans == 1) return store(tile, few.o, lse);
+    const int64_t at = (tile.first_span + span) * kTile;
+    std::copy_n(few.o, rows * dv, part_o_.data() + at * value_dim_);
+    std::copy_n(lse, rows, part_lse_.data() + at);
+  }
+
+  T scale() const {
+    const double scale = p_.scale != 0 ? p_.scale : 1 / std::sqrt(static_cast<double>(head_dim_));
+    return static_cast<T>(scale * kLog2E);
+  }
+
+  void scale_query(const RowTile& tile, int64_t r, T* out) const {
+    const auto [head, query] = place(tile, r);
+    const TensorView& q = p_.q;
+    for (int i = 0; i < head_dim_; ++i) {
+      T x;
+      if (q.dtype == DType::kBF16) {
+        x = static_cast<float>(q.row<BFloat16>(tile.batch, head, query)[i]);
+      } else {
+        x = q.row<T>(tile.batch, head, query)[i];
+      }
+      out[i] = x * scale();
     }
   }
 
@@ -176,8 +236,7 @@ class Decode {
     t.rows = tile.rows;
     t.head_dim = head_dim_;
     t.value_dim = value_dim_;
-    const double scale = p_.scale != 0 ? p_.scale : 1 / std::sqrt(static_cast<double>(head_dim_));
-    t.scale = static_cast<T>(scale * kLog2E);
+    t.scale = scale();
     t.first_query = 0;
     t.dropout = {};
     t.mod = nullptr;
@@ -313,6 +372,7 @@ class Decode {
   const int64_t group_ = p_.q.shape[1] / p_.cache.k.shape[1];
   const int head_dim_ = static_cast<int>(p_.q.shape[3]);
   const int value_dim_ = static_cast<int>(p_.cache.v.shape[3]);
+  const bool few_ = q_len_ == 1 && group_ <= kernels::kDecodeRows;
   std::vector<RowTile> tiles_;
   std::vector<Task> tasks_;
   bool joins_ = false;

@@ -123,6 +123,30 @@ struct BackwardTile {
   T* d_q_t;        ///< [D, 64] sum over the key tiles, without the scale
 };
 
+/// Most queries of a DecodeTile: beyond, a lane for each query is faster.
+constexpr int kDecodeRows = 16;
+
+/// A few queries on their way through a cache, row-major; all see the same keys. 64-byte aligned.
+template <typename T>
+struct DecodeTile {
+  int rows;  ///< at most kDecodeRows
+  int head_dim, value_dim;
+  const T* q;  ///< [rows, D], times scale and log2 e
+  T* scores;   ///< [rows, 64]
+  T* o;        ///< [rows, Dv] output before the division by row_sum
+  T* row_max;  ///< [rows] base-2 maximum that o and row_sum are relative to
+  T* row_sum;  ///< [rows]
+};
+
+/// At most 64 consecutive rows of a cache, in their storage type.
+struct CacheRows {
+  const void* k;
+  const void* v;
+  int64_t k_stride, v_stride;  ///< elements between rows
+  DType dtype;
+  int count;
+};
+
 /// What one engine can do for attention on operands of type Op. Every function is noexcept,
 /// allocates nothing and touches only what its arguments name.
 template <typename Op>
@@ -149,6 +173,8 @@ struct AttentionKernels {
   void (*forward_keys)(const ForwardTile<Op>& tile, const KeyTile<Op>& keys);
   /// Writes o [64, ld] row-major and lse [64] (natural logarithm).
   void (*forward_end)(const ForwardTile<Op>& tile, T* o, int ld, T* lse);
+
+  void (*decode_keys)(const DecodeTile<T>& tile, const CacheRows& keys);
 
   void (*backward_begin)(const BackwardTile<Op>& tile);
   /// Adds to d_k [64, dim_stride] (without the scale) and d_v [64, value_stride], rows
