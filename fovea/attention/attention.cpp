@@ -85,6 +85,15 @@ Status attention_backward(const AttentionProblem& problem, const AttentionOutput
              [&](const auto& kernels) { run_backward(problem, outputs, gradients, kernels); });
 }
 
+Status attention_statistics(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                            const AttentionStatistics& statistics) {
+  if (const auto unmet = unmet_conditions(problem, outputs, statistics); !unmet.empty()) {
+    return invalid(unmet);
+  }
+  return run(problem, "statistics",
+             [&](const auto& kernels) { run_statistics(problem, outputs, statistics, kernels); });
+}
+
 std::string engine_name(DType dtype) { return kernels::engine_for(dtype).name; }
 
 }  // namespace fovea

@@ -45,6 +45,13 @@ struct AttentionGradients {
   double *d_sinks = nullptr, *d_scales = nullptr;
 };
 
+/// What the weights before dropout say about themselves, in the type of lse. row_entropy: [B, Hq,
+/// Sq] (last extent 1), -Σ w ln w over a row's keys, in nats; a sink's weight has no part in it.
+/// column_mass: [B, Hq, Sk] (last extent 1), Σ w over the queries.
+struct AttentionStatistics {
+  TensorView row_entropy, column_mass;
+};
+
 /// Every unmet condition of a call, each as "attention: expected …, got …" with shapes.
 std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
                                           const AttentionOutputs& outputs);
@@ -63,6 +70,12 @@ Status attention_forward(const AttentionProblem& problem, const AttentionOutputs
 /// plan.
 Status attention_backward(const AttentionProblem& problem, const AttentionOutputs& outputs,
                           const AttentionGradients& gradients);
+
+/// Computes the statistics from the forward's lse; v and o are not read. Same conditions and
+/// numerics. Cost: the first of the forward's two products. Threads: one task a head, so few heads
+/// keep few threads busy.
+Status attention_statistics(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                            const AttentionStatistics& statistics);
 
 /// Name of the engine that would run a problem of this dtype now: "avx512" and so on.
 std::string engine_name(DType dtype);

@@ -66,11 +66,49 @@ class Forward {
   void run(const Task& task) const {
     State state(*this, task.count);
     for (int i = 0; i < task.count; ++i) begin(task, i, state);
-    walk_keys(task, state);
+    walk_keys(task, state, [&](int i, const KeyTile<Op>& keys, int64_t) {
+      kernels_.forward_keys(state.tiles[i], keys);
+    });
     for (int i = 0; i < task.count; ++i) end(task, i, state);
   }
 
+  /// Entropy and mass of one head.
+  void run_statistics(int64_t b, int64_t h, const AttentionStatistics& statistics) const {
+    std::vector<T> mass(static_cast<size_t>(n_.k_tiles * kTile), T{0});
+    for (int64_t first = 0; first < n_.q_tiles; first += together()) {
+      const int64_t count = std::min<int64_t>(together(), n_.q_tiles - first);
+      const Task task = {static_cast<int32_t>(b), static_cast<int32_t>(h),
+                         static_cast<int32_t>(first), static_cast<int32_t>(count), 0};
+      State state(*this, task.count);
+      struct alignas(64) Rows {
+        T lse2[kTile], entropy[kTile];
+      };
+      std::array<Rows, kTogether> rows{};
+      for (int i = 0; i < task.count; ++i) {
+        begin(task, i, state);
+        for (int r = 0; r < kTile; ++r) {
+          const bool row = r < state.tiles[i].rows;
+          const T lse = row ? *out_.lse.row<T>(b, h, (first + i) * kTile + r) : kNone;
+          rows[i].lse2[r] = lse == kNone ? -kNone : lse * static_cast<T>(kLog2E);
+        }
+      }
+      walk_keys(task, state, [&](int i, const KeyTile<Op>& keys, int64_t t) {
+        kernels_.add_statistics(state.tiles[i], keys, rows[i].lse2, rows[i].entropy,
+                                mass.data() + t * kTile);
+      });
+      for (int i = 0; i < task.count; ++i) {
+        for (int r = 0; r < state.tiles[i].rows; ++r) {
+          *statistics.row_entropy.row<T>(b, h, (first + i) * kTile + r) = rows[i].entropy[r];
+        }
+      }
+    }
+    for (int64_t j = 0; j < n_.kv_len; ++j) {
+      *statistics.column_mass.row<T>(b, h, j) = mass[static_cast<size_t>(j)];
+    }
+  }
+
  private:
+  static constexpr T kNone = -std::numeric_limits<T>::infinity();
   static constexpr int kDepth = kDepthOf<Op>;
 
   /// Scratch of one task.
@@ -142,7 +180,10 @@ class Forward {
     kernels_.forward_begin(tile, state.q, n_.head_dim);
   }
 
-  void walk_keys(const Task& task, State& state) const {
+  /// Calls visit(query tile of the task, keys, key tile) for each pair of tiles that sees
+  /// something.
+  template <typename Visit>
+  void walk_keys(const Task& task, State& state, const Visit& visit) const {
     const BlockPlan& plan = p_.plans->plan(task.batch, task.head);
     const int64_t kv_head = task.head / n_.group;
     for (;;) {
@@ -154,7 +195,7 @@ class Forward {
         TileCursor& cursor = state.cursors[i];
         for (; cursor.tile() == t; cursor.next()) {
           if (set_visible(plan, cursor.run(), state.tiles[i].rows, &state.lanes, &keys)) {
-            kernels_.forward_keys(state.tiles[i], keys);
+            visit(i, keys, t);
           }
         }
       }
@@ -224,6 +265,22 @@ void run_forward(const AttentionProblem& problem, const AttentionOutputs& output
   run_tasks(static_cast<int64_t>(tasks.size()), flop,
             [&](int64_t i) { forward.run(tasks[static_cast<size_t>(i)]); });
 }
+
+template <typename Op>
+void run_statistics(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                    const AttentionStatistics& statistics, const AttentionKernels<Op>& kernels) {
+  const Forward<Op> forward(problem, outputs, kernels);
+  const int64_t heads = problem.q.shape[1];
+  parallel_for(problem.q.shape[0] * heads,
+               [&](int64_t i, int) { forward.run_statistics(i / heads, i % heads, statistics); });
+}
+
+template void run_statistics(const AttentionProblem&, const AttentionOutputs&,
+                             const AttentionStatistics&, const AttentionKernels<float>&);
+template void run_statistics(const AttentionProblem&, const AttentionOutputs&,
+                             const AttentionStatistics&, const AttentionKernels<double>&);
+template void run_statistics(const AttentionProblem&, const AttentionOutputs&,
+                             const AttentionStatistics&, const AttentionKernels<BFloat16>&);
 
 template void run_forward(const AttentionProblem&, const AttentionOutputs&,
                           const AttentionKernels<float>&);

@@ -132,6 +132,16 @@ void run_backward(const AttentionProblem& problem, const AttentionOutputs& outpu
                   const AttentionGradients& gradients,
                   const kernels::AttentionKernels<Op>& kernels);
 
+template <typename Op>
+void run_statistics(const AttentionProblem& problem, const AttentionOutputs& outputs,
+                    const AttentionStatistics& statistics,
+                    const kernels::AttentionKernels<Op>& kernels);
+
+/// Unmet conditions of the statistics' own arguments.
+std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
+                                          const AttentionOutputs& outputs,
+                                          const AttentionStatistics& statistics);
+
 /// Unmet conditions of the backward's own arguments.
 std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
                                           const AttentionOutputs& outputs,

@@ -140,6 +140,22 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
 
 std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
                                           const AttentionOutputs& outputs,
+                                          const AttentionStatistics& statistics) {
+  Conditions c("attention_statistics");
+  expect_problem(c, problem);
+  c.expect_data("lse", outputs.lse);
+  expect_row_values(c, "lse", outputs.lse, problem);
+  c.expect_data("row_entropy", statistics.row_entropy);
+  expect_row_values(c, "row_entropy", statistics.row_entropy, problem);
+  c.expect_data("column_mass", statistics.column_mass);
+  c.expect_type("column_mass", statistics.column_mass, outputs.lse.dtype);
+  c.expect_shape("column_mass", statistics.column_mass, "[B, Hq, Sk]", 3, problem.q.shape[0],
+                 problem.q.shape[1], problem.k.shape[2], 1);
+  return c.take();
+}
+
+std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
+                                          const AttentionOutputs& outputs,
                                           const AttentionGradients& gradients) {
   Conditions c("attention_backward");
   expect_problem(c, problem);

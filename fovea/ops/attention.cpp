@@ -60,6 +60,13 @@ Gradients call_attention_backward(const Tensor& d_o, const MaybeTensor& d_lse, c
   return op.call(d_o, d_lse, q, k, v, o, lse, FOVEA_CALL_FIELDS, call.bias_gradient);
 }
 
+Pair call_attention_statistics(const Tensor& q, const Tensor& k, const Tensor& lse,
+                               const AttentionCall& call) {
+  static const auto op = find<Pair(const Tensor&, const Tensor&, const Tensor&, FOVEA_CALL_TYPES)>(
+      "fovea::attention_statistics");
+  return op.call(q, k, lse, FOVEA_CALL_FIELDS);
+}
+
 Pair call_attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
                            const Tensor& cu_k, const AttentionCall& call) {
   static const auto op = find<Pair(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
@@ -99,6 +106,11 @@ QkvGradients call_attention_qkv_backward(const Tensor& d_o, const MaybeTensor& d
 Pair attention(const Tensor& q, const Tensor& k, const Tensor& v, std::string_view pattern,
                const AttentionArguments& arguments) {
   return call_attention(q, k, v, call_of(pattern, arguments));
+}
+
+Pair attention_statistics(const Tensor& q, const Tensor& k, const Tensor& lse,
+                          std::string_view pattern, const AttentionArguments& arguments) {
+  return call_attention_statistics(q, k, lse, call_of(pattern, arguments));
 }
 
 Pair attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q,

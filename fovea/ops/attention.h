@@ -62,6 +62,15 @@ std::tuple<at::Tensor, at::Tensor> attention_qkv(const at::Tensor& qkv, int64_t 
                                                  std::string_view pattern = "full",
                                                  const AttentionArguments& arguments = {});
 
+/// What the weights before dropout say about themselves, given attention's lse: row_entropy
+/// [B, Hq, Sq], -Σ w ln w over the keys in nats, and column_mass [B, Hq, Sk], Σ w over the queries,
+/// in the type of lse. Takes what attention() takes but v; not differentiable. Costs half a
+/// forward.
+std::tuple<at::Tensor, at::Tensor> attention_statistics(const at::Tensor& q, const at::Tensor& k,
+                                                        const at::Tensor& lse,
+                                                        std::string_view pattern = "full",
+                                                        const AttentionArguments& arguments = {});
+
 /// Results over disjoint sets of keys, merged to those over all of them: lse = log Σ exp lse_i, o =
 /// Σ exp(lse_i - lse) o_i (Dao et al. 2023, split keys). o and lse as one of the operators above
 /// gives them, at least one part each. The parts are made without sinks; `sinks` [H] join here.

@@ -199,6 +199,13 @@ Pair attention_autograd(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA
   return call_attention(q, k, v, call);
 }
 
+/// Not differentiable: its results are facts about a result.
+Pair attention_statistics_autograd(const Tensor& q, const Tensor& k, const Tensor& lse,
+                                   FOVEA_CALL_PARAMETERS) {
+  at::AutoDispatchBelowADInplaceOrView below;
+  return call_attention_statistics(q, k, lse, FOVEA_CALL_VALUE);
+}
+
 Pair attention_varlen_autograd(const Tensor& q, const Tensor& k, const Tensor& v,
                                const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
@@ -272,6 +279,12 @@ Pair attention_autocast(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA
   return call_attention(lower(q), lower(k), lower(v), FOVEA_CALL_VALUE);
 }
 
+Pair attention_statistics_autocast(const Tensor& q, const Tensor& k, const Tensor& lse,
+                                   FOVEA_CALL_PARAMETERS) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return call_attention_statistics(lower(q), lower(k), lse, FOVEA_CALL_VALUE);
+}
+
 Pair attention_varlen_autocast(const Tensor& q, const Tensor& k, const Tensor& v,
                                const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
@@ -288,6 +301,7 @@ Pair attention_qkv_autocast(const Tensor& qkv, int64_t heads, const Tensor& cu_s
 
 TORCH_LIBRARY_IMPL(fovea, Autograd, m) {
   m.impl("attention", attention_autograd);
+  m.impl("attention_statistics", attention_statistics_autograd);
   m.impl("attention_varlen", attention_varlen_autograd);
   m.impl("attention_qkv", attention_qkv_autograd);
   m.impl("attention_backward", attention_backward_autograd);
@@ -297,6 +311,7 @@ TORCH_LIBRARY_IMPL(fovea, Autograd, m) {
 
 TORCH_LIBRARY_IMPL(fovea, AutocastCPU, m) {
   m.impl("attention", attention_autocast);
+  m.impl("attention_statistics", attention_statistics_autocast);
   m.impl("attention_varlen", attention_varlen_autocast);
   m.impl("attention_qkv", attention_qkv_autocast);
 }

@@ -68,6 +68,8 @@ Gradients call_attention_backward(const at::Tensor& d_o, const MaybeTensor& d_ls
                                   const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                   const at::Tensor& o, const at::Tensor& lse,
                                   const AttentionCall& call);
+Pair call_attention_statistics(const at::Tensor& q, const at::Tensor& k, const at::Tensor& lse,
+                               const AttentionCall& call);
 Pair call_attention_varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& cu_seqlens_q, const at::Tensor& cu_seqlens_k,
                            const AttentionCall& call);

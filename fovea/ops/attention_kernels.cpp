@@ -51,6 +51,19 @@ class Prepared {
     run([&] { return attention_forward(problem_, outputs_of(o, lse)); });
   }
 
+  void statistics(const Tensor& lse, const Tensor& row_entropy, const Tensor& column_mass) {
+    if (nothing_to_do()) {
+      row_entropy.zero_();
+      column_mass.zero_();
+      return;
+    }
+    AttentionOutputs outputs;
+    outputs.lse = view_of(lse, "lse");
+    const AttentionStatistics statistics = {view_of(row_entropy, "row_entropy"),
+                                            view_of(column_mass, "column_mass")};
+    run([&] { return attention_statistics(problem_, outputs, statistics); });
+  }
+
   /// Writes d_q, d_k, d_v; returns d_bias, d_distance_bias, d_sinks, d_scales in the shapes and
   /// types of theirs, or empty.
   std::array<Tensor, 4> backward(const Tensor& o, const Tensor& lse, const Tensor& d_o,
@@ -263,6 +276,20 @@ Pair attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL
   return {o.to(q.scalar_type()), lse};
 }
 
+Pair attention_statistics_cpu(const Tensor& q, const Tensor& k, const Tensor& lse,
+                              FOVEA_CALL_PARAMETERS) {
+  check_dims("fovea::attention_statistics", 4, {&q, &k});
+  const Tensor keys = computed(k);  // also for the values, which nobody reads
+  Prepared prepared("fovea::attention_statistics", computed(q), keys, keys, FOVEA_CALL_VALUE,
+                    nullptr, nullptr);
+  const auto rows = [&](int64_t length) {
+    return at::empty({q.size(0), q.size(1), length}, q.options().dtype(lse_type(q)));
+  };
+  const Tensor row_entropy = rows(q.size(2)), column_mass = rows(k.size(2));
+  prepared.statistics(lse.to(lse_type(q)).contiguous(), row_entropy, column_mass);
+  return {row_entropy, column_mass};
+}
+
 Gradients attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
                                  const Tensor& k, const Tensor& v, const Tensor& o,
                                  const Tensor& lse, FOVEA_BACKWARD_PARAMETERS) {
@@ -365,6 +392,7 @@ QkvGradients attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
 
 TORCH_LIBRARY_IMPL(fovea, CPU, m) {
   m.impl("attention", attention_cpu);
+  m.impl("attention_statistics", attention_statistics_cpu);
   m.impl("attention_backward", attention_backward_cpu);
   m.impl("attention_varlen", attention_varlen_cpu);
   m.impl("attention_varlen_backward", attention_varlen_backward_cpu);

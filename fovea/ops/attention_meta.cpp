@@ -45,6 +45,14 @@ Pair attention_meta(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CAL
           at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)}, lse_options(q))};
 }
 
+Pair attention_statistics_meta(const Tensor& q, const Tensor& k, const Tensor&, FOVEA_CALL_TYPES) {
+  check_dims("fovea::attention_statistics", 4, {&q, &k});
+  const auto rows = [&](const c10::SymInt& length) {
+    return at::empty_symint({q.sym_size(0), q.sym_size(1), length}, lse_options(q));
+  };
+  return {rows(q.sym_size(2)), rows(k.sym_size(2))};
+}
+
 Gradients attention_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& q,
                                   const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
                                   FOVEA_BACKWARD_PARAMETERS) {
@@ -91,6 +99,7 @@ QkvGradients attention_qkv_backward_meta(const Tensor&, const MaybeTensor&, cons
 
 TORCH_LIBRARY_IMPL(fovea, Meta, m) {
   m.impl("attention", attention_meta);
+  m.impl("attention_statistics", attention_statistics_meta);
   m.impl("attention_backward", attention_backward_meta);
   m.impl("attention_varlen", attention_varlen_meta);
   m.impl("attention_varlen_backward", attention_varlen_backward_meta);

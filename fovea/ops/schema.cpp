@@ -46,6 +46,8 @@ TORCH_LIBRARY(fovea, m) {
   def("attention_qkv_backward(Tensor d_o, Tensor? d_lse, Tensor qkv, Tensor o, Tensor lse, int "
       "heads, Tensor cu_seqlens, str pattern='full', *, " +
       kBackward + ") -> (Tensor d_qkv, " + kModGradients);
+  def("attention_statistics(Tensor q, Tensor k, Tensor lse, str pattern='full', *, " + kCommon +
+      ") -> (Tensor row_entropy, Tensor column_mass)");
   def("attention_merge(Tensor[] o, Tensor[] lse, *, Tensor? sinks=None) -> (Tensor o, Tensor lse)");
   def("linear_attention(Tensor q, Tensor k, Tensor v, *, " + kLinear +
       ") -> (Tensor o, Tensor denominator, Tensor final_state)");

@@ -178,6 +178,9 @@ Forward attention_forward(const Problem& p) {
       for (int64_t i = 0; i < p.q_len; ++i) {
         const Row row = attention.row(b, h, i);
         out.lse.push_back(row.lse);
+        double entropy = 0;
+        for (double w : row.weight) entropy -= w > 0 ? w * std::log(w) : w;
+        out.row_entropy.push_back(entropy);
         double* o = out.o.data() + attention.q_row(b, h, i) * p.value_dim;
         for (size_t n = 0; n < row.keys.size(); ++n) {
           out.column_mass[(b * p.heads + h) * p.kv_len + row.keys[n]] += row.weight[n];

@@ -25,6 +25,7 @@ struct Forward {
   std::vector<double> o;            ///< [B, Hq, Sq, Dv]
   std::vector<double> lse;          ///< [B, Hq, Sq]; -inf where a row sees nothing
   std::vector<double> column_mass;  ///< [B, Hq, Sk]: Σ of a key's weights, before dropout
+  std::vector<double> row_entropy;  ///< [B, Hq, Sq]: -Σ w ln w of a row's weights, likewise
 };
 
 struct Backward {

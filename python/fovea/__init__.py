@@ -19,6 +19,7 @@ __all__ = [
     "attention",
     "attention_decode",
     "attention_merge",
+    "attention_statistics",
     "attention_varlen",
     "library_path",
     "linear_attention",
@@ -305,3 +306,17 @@ def attention_merge(
     """
     o, lse = zip(*parts)
     return torch.ops.fovea.attention_merge(o, lse, sinks=sinks)
+
+
+def attention_statistics(
+    query: torch.Tensor, key: torch.Tensor, lse: torch.Tensor, pattern: str = "full", **arguments
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the weights of :func:`attention` say about themselves: (row_entropy, column_mass).
+
+    ``lse`` is attention's, ``pattern`` and the other arguments are those it was called with.
+    row_entropy [B, Hq, Sq] is -Σ w ln w over a row's keys (nats; a sink's weight has no part in it),
+    column_mass [B, Hq, Sk] is what each key receives, Σ w over the queries; both before dropout and
+    without the matrix of weights. Not differentiable; costs about half of attention's forward.
+    """
+    scale = _scale(arguments.pop("scale", None), query.shape[1])
+    return torch.ops.fovea.attention_statistics(query, key, lse, pattern, **scale, **arguments)

@@ -71,6 +71,11 @@ void check(const CaseTensors& t, const Expected& expected, Isa isa) {
   ASSERT_TRUE(status.ok()) << status.message();
   expect_near("o", t.o, expected.forward.o, tolerance.o);
   expect_near("lse", t.lse, expected.forward.lse, tolerance.lse);
+  const AttentionStatistics statistics = {t.row_entropy.view(), t.column_mass.view()};
+  const Status also = attention_statistics(t.problem(), t.outputs(), statistics);
+  ASSERT_TRUE(also.ok()) << also.message();
+  expect_near("row_entropy", t.row_entropy, expected.forward.row_entropy, tolerance.row_entropy);
+  expect_near("column_mass", t.column_mass, expected.forward.column_mass, tolerance.column_mass);
   if (!t.c.backward) return;
   const Status back = attention_backward(t.problem(), t.outputs(), t.gradients());
   ASSERT_TRUE(back.ok()) << back.message();
@@ -86,7 +91,7 @@ void check(const CaseTensors& t, const Expected& expected, Isa isa) {
                 tolerance.by_row);
   }
   for (size_t h = 0; h < t.d_scales.size(); ++h) {
-    ASSERT_NEAR(t.d_scales[h], expected.backward.d_scales[h], expected.tolerance.d_scales)
+    ASSERT_NEAR(t.d_scales[h], expected.backward.d_scales[h], tolerance.d_scales)
         << "d_scales " << h;
   }
   for (size_t h = 0; h < t.d_sinks.size(); ++h) {

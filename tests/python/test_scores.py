@@ -273,6 +273,29 @@ def test_autocast_keeps_the_bias():
     assert torch.autograd.grad(o.float().sum(), bias)[0].dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["nothing", "cosine of heads", "sinks", "everything"])
+@pytest.mark.parametrize("pattern", ["full", "causal", "window(4)|global(2)"])
+def test_statistics(name, pattern):
+    q, k, _ = operands(sq=70, sk=81)
+    mod = {} if name == "nothing" else modifications(name, 2, 4, 70, 81)
+    unit = torch.eye(81, dtype=torch.float64).expand(2, 2, 81, 81)
+    weights, lse = plain(q, k, unit, mask_of(pattern, 70, 81), **mod)
+    entropy, mass = fovea.attention_statistics(q, k, lse, pattern, **mod)
+    expected = -torch.special.xlogy(weights, weights).sum(-1)
+    torch.testing.assert_close((entropy, mass), (expected, weights.sum(-2)), rtol=0, atol=1e-11)
+    assert not entropy.requires_grad and not mass.requires_grad
+
+
+def test_statistics_of_types_and_empty_rows():
+    q, k, v = [x.detach().bfloat16() for x in operands(sq=12, sk=5)]
+    o, lse = fovea.attention(q, k, v, "causal", return_lse=True)
+    entropy, mass = fovea.attention_statistics(q, k, lse, "causal")
+    assert entropy.dtype == mass.dtype == torch.float32
+    assert (entropy[:, :, :7] == 0).all()
+    assert (mass.sum(-1) - 5).abs().max() < 1e-4  # each row that sees something gives 1
+    torch.library.opcheck(OPS.attention_statistics, (q, k, lse, "causal"))
+
+
 def test_cosine_of_a_zero_vector():
     q, k, v = operands()
     with torch.no_grad():

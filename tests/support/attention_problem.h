@@ -108,6 +108,8 @@ struct CaseTensors {
         v(c.dtype, c.batch, c.kv_heads, c.kv_len, c.value_dim, c.bshd, pad, offset),
         o(c.dtype, c.batch, c.heads, c.q_len, c.value_dim, c.bshd, pad, offset),
         lse(lse_type(), c.batch, c.heads, c.q_len, 1),
+        row_entropy(lse_type(), c.batch, c.heads, c.q_len, 1),
+        column_mass(lse_type(), c.batch, c.heads, c.kv_len, 1),
         d_o(c.dtype, c.batch, c.heads, c.q_len, c.value_dim, c.bshd, pad, offset),
         d_lse(lse_type(), c.batch, c.heads, c.q_len, 1),
         d_q(c.dtype, c.batch, c.heads, c.q_len, c.head_dim, c.bshd, pad, offset),
@@ -179,7 +181,7 @@ struct CaseTensors {
   PlanSet plans;
   float scale = 0;
   bool with_d_lse = true;
-  Tensor q, k, v, o, lse, d_o, d_lse, d_q, d_k, d_v;
+  Tensor q, k, v, o, lse, row_entropy, column_mass, d_o, d_lse, d_q, d_k, d_v;
   CaseScoreMod mod, oracle_mod;
   Tensor d_bias, d_distance_bias;
   std::vector<double> d_sinks, d_scales;

@@ -73,6 +73,8 @@ inline double min_norm(const std::vector<double>& x, int64_t dim) {
 ///     dbias  = ds · (heads and batch elements that share it), and · mass where queries do
 ///     by_row = 2 ds · √(rows)                       sums over all rows: sinks, distances
 ///     dscale = by_row · |q||k|
+///     H      = 2 weight · (1 + ln(Sk + 1)) + u · max H       each weight's error, times 1 + |ln w|
+///     column = 2 weight · max column mass                    weights are made again from lse
 ///
 /// Under cosine |q||k| is 1, with 4 times the error of a product for the two lengths, and max|k| in
 /// dq is 2 / min|q| (likewise in dk). With score modifications scale·|q||k| grows by what they add:
@@ -80,7 +82,7 @@ inline double min_norm(const std::vector<double>& x, int64_t dim) {
 ///
 /// Dropout multiplies weights by 1/(1 - p), and so `ds`, `o` and `dv`.
 struct Tolerances {
-  double o, lse, d_q, d_k, d_v, d_bias, by_row, d_scales;
+  double o, lse, d_q, d_k, d_v, d_bias, by_row, d_scales, row_entropy, column_mass;
 };
 
 /// Largest sum of a key's weights over the queries that see it, over all heads of its group.
@@ -162,7 +164,10 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
           rounded * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
           ds * sharers * (t.c.bias_queries ? 1 : mass),
           2 * ds * std::sqrt(rows),
-          2 * ds * std::sqrt(rows) * e.dot};
+          2 * ds * std::sqrt(rows) * e.dot,
+          2 * e.weight * (1 + std::log(static_cast<double>(p.kv_len) + 1)) +
+              e.u * max_abs(forward.row_entropy),
+          2 * e.weight * max_abs(forward.column_mass)};
 }
 
 }  // namespace fovea::testing

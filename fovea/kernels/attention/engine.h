@@ -181,6 +181,11 @@ struct AttentionKernels {
   /// [begin, end), and to d_q_t.
   void (*backward_keys)(const BackwardTile<Op>& tile, const KeyTile<Op>& keys, T* d_k, T* d_v);
 
+  /// After forward_begin: adds the weights' part in the rows' entropy [64] (nats) and the keys'
+  /// mass [64]; lse2 [64] as in BackwardTile.
+  void (*add_statistics)(const ForwardTile<Op>& tile, const KeyTile<Op>& keys, const T* lse2,
+                         T* entropy, T* mass);
+
   /// GFLOP of the matrix unit's register-only multiply-adds per second on the calling thread,
   /// measured for about `seconds`: what a kernel's speed is compared with.
   double (*measure_peak)(double seconds);

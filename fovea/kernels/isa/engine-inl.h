@@ -8,6 +8,7 @@
 #include "fovea/kernels/attention/backward-inl.h"
 #include "fovea/kernels/attention/decode-inl.h"
 #include "fovea/kernels/attention/forward-inl.h"
+#include "fovea/kernels/attention/statistics-inl.h"
 #include "fovea/kernels/linear/backward-inl.h"
 #include "fovea/kernels/linear/forward-inl.h"
 
@@ -51,12 +52,20 @@ double measure_peak(double seconds) {
 }
 
 template <typename Op>
-constexpr AttentionKernels<Op> kAttentionKernels = {
-    load_rows<Op>,          store_rows<SumOf<Op>>,      MatrixUnit<Op>::pack_depth,
-    transpose<SumOf<Op>>,   stored_row_dots<SumOf<Op>>, add<SumOf<Op>>,
-    forward_begin<Op>,      forward_keys<Op>,           forward_end<Op>,
-    decode_keys<SumOf<Op>>, backward_begin<Op>,         backward_keys<Op>,
-    measure_peak<Op>};
+constexpr AttentionKernels<Op> kAttentionKernels = {load_rows<Op>,
+                                                    store_rows<SumOf<Op>>,
+                                                    MatrixUnit<Op>::pack_depth,
+                                                    transpose<SumOf<Op>>,
+                                                    stored_row_dots<SumOf<Op>>,
+                                                    add<SumOf<Op>>,
+                                                    forward_begin<Op>,
+                                                    forward_keys<Op>,
+                                                    forward_end<Op>,
+                                                    decode_keys<SumOf<Op>>,
+                                                    backward_begin<Op>,
+                                                    backward_keys<Op>,
+                                                    add_statistics<Op>,
+                                                    measure_peak<Op>};
 
 }  // namespace
 }  // namespace FOVEA_ISA_NAMESPACE
