@@ -9,23 +9,31 @@ extern const Engine kAvx2Engine, kAvx512Engine, kAvx512Bf16Engine;
 
 namespace {
 
-/// Every engine of this build in the order of preference: a problem runs on the first one that the
-/// machine and FOVEA_MAX_ISA allow and that has kernels for its storage type.
-constexpr const Engine* kEngines[] = {
+/// An engine, and the levels that it is meant for: what the machine and FOVEA_MAX_ISA allow.
+struct Choice {
+  const Engine* engine;
+  Isa from, to;
+};
+
+/// Every engine of this build in the order of preference: a problem runs on the first one that is
+/// meant for the level and has kernels for the problem's storage type.
+constexpr Choice kChoices[] = {
 #if defined(__x86_64__)
-    &kAvx512Bf16Engine,  // bf16
-    &kAvx512Engine,      // f32, bf16 widened
-    &kAvx2Engine,        // f32, bf16 widened
+    // bf16. Processors with AMX have vdpbf16ps too, slower than their FMA (Sapphire Rapids).
+    {&kAvx512Bf16Engine, Isa::kAvx512Bf16, Isa::kAvx512Bf16},
+    {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 widened
+    {&kAvx2Engine, Isa::kAvx2, Isa::kAmx},      // f32, bf16 widened
 #endif
-    &kScalarEngine,  // f32, bf16 widened, f64
+    {&kScalarEngine, Isa::kScalar, Isa::kAmx},  // f32, bf16 widened, f64
 };
 
 }  // namespace
 
 const Engine& engine_for(DType dtype) {
-  const Isa limit = max_isa();
-  for (const Engine* engine : kEngines) {
-    if (engine->isa <= limit && engine->with_kernels(dtype, [](const auto&) {})) return *engine;
+  const Isa level = max_isa();
+  for (const Choice& choice : kChoices) {
+    if (level < choice.from || level > choice.to) continue;
+    if (choice.engine->with_kernels(dtype, [](const auto&) {})) return *choice.engine;
   }
   return kScalarEngine;
 }

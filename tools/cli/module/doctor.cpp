@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "fovea/attention/attention.h"
 #include "fovea/core/cpu_features.h"
 #include "fovea/core/parallel.h"
 #include "fovea/train/precision.h"
@@ -102,6 +103,10 @@ int doctor_command(const io::Json& options) {
       {"processor", cpu.model_name},
       {"isa_supported", supported},
       {"isa_in_use", name_of(max_isa())},
+      {"engines",
+       {{"f32", engine_name(DType::kF32)},
+        {"bf16", engine_name(DType::kBF16)},
+        {"f64", engine_name(DType::kF64)}}},
       {"torch_isa", at::get_cpu_capability()},
       {"cache_bytes", {{"l1d", cpu.l1d_bytes}, {"l2", cpu.l2_bytes}, {"l3", cpu.l3_bytes}}},
       {"processors", processors()},
