@@ -24,7 +24,7 @@ constexpr Choice kChoices[] = {
     {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 widened
     {&kAvx2Engine, Isa::kAvx2, Isa::kAmx},      // f32, bf16 widened
 #endif
-    {&kScalarEngine, Isa::kScalar, Isa::kAmx},  // f32, bf16 widened, f64
+    {&kScalarEngine, Isa::kScalar, Isa::kAmx},  // f32, bf16 emulated, f64
 };
 
 }  // namespace

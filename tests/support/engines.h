@@ -22,6 +22,9 @@ inline std::vector<Isa> runnable_isas() {
 
 /// Whether problems of this storage type run on a matrix unit of bf16 operands.
 inline bool has_bf16_operands(Isa isa, DType dtype) {
+#if defined(__x86_64__)
+  if (isa == Isa::kScalar) return dtype == DType::kBF16;  // emulated
+#endif
   return dtype == DType::kBF16 && isa >= Isa::kAvx512Bf16;
 }
 

@@ -76,6 +76,7 @@ HWY_INLINE int whole_steps(int n) {
 template <typename Op>
 HWY_INLINE int split_tile(const KeyTile<Op>& keys, int rows, Part* parts) {
   constexpr int kHalf = kTile / 2;
+  rows = whole_steps<Op>(rows);  // the backward's products over queries go in steps too
   if (!keys.lanes) {
     if (kDepthOf<Op> != 1 && rows > kHalf) {
       parts[0] = {0, kHalf, keys.begin, whole_steps<Op>(keys.end)};

@@ -1,7 +1,8 @@
 // Engine "scalar": the baseline of the build, for every machine, and the only one that computes in
 // double: one lane on x86, elsewhere the baseline's own vectors (NEON on AArch64). Highway's
-// emulated 128-bit vectors are switched off for GCC by Highway itself. Exports its table and
-// nothing else (scripts/check_isa_objects.py).
+// emulated 128-bit vectors are switched off for GCC by Highway itself. On x86 its bf16 matrix unit
+// is the emulated one, so that the bodies are tested with bf16 operands on every machine. Exports
+// its table and nothing else (scripts/check_isa_objects.py).
 #if defined(__x86_64__)
 #define HWY_COMPILE_ONLY_SCALAR
 #else
@@ -18,6 +19,9 @@ const Engine kScalarEngine = {.name = "scalar",
                               .flags = FOVEA_ENGINE_FLAGS,
                               .f32 = &isa_scalar::kAttentionKernels<float>,
                               .f64 = &isa_scalar::kAttentionKernels<double>,
+#if defined(__x86_64__)
+                              .bf16 = &isa_scalar::kAttentionKernels<BFloat16>,
+#endif
                               .linear_f32 = &isa_scalar::kLinearKernels<float>,
                               .linear_f64 = &isa_scalar::kLinearKernels<double>};
 

@@ -108,7 +108,7 @@ HWY_INLINE void multiply(int rows, int lanes, int depth, const Op* a, ptrdiff_t 
     }
   }
   for (; x + 2 <= vecs; x += 2) {
-    constexpr int kRows = HWY_TARGET == HWY_AVX3 ? 12 : 6;
+    constexpr int kRows = HWY_TARGET != HWY_AVX3 ? 6 : kDepth == 1 ? 12 : 8;
     column_group<kWalk, kInto, kRows, 2>(rows, steps, a, lda, b + x * kLanes * kDepth, ldb,
                                          c + x * kLanes, ldc, factor);
   }
