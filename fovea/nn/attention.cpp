@@ -4,6 +4,7 @@
 #include "fovea/nn/linear.h"
 #include "fovea/nn/random.h"
 #include "fovea/ops/attention.h"
+#include "fovea/ops/linear_attention.h"
 #include "fovea/ops/rotary.h"
 
 namespace fovea::nn {
@@ -25,6 +26,12 @@ void complete(AttentionOptions& o) {
   require(o.kv_heads() > 0 && o.heads() % o.kv_heads() == 0, "kv_heads that divide heads",
           std::to_string(o.kv_heads()) + " and " + heads);
   require(o.dropout() >= 0 && o.dropout() < 1, "dropout in [0, 1)", std::to_string(o.dropout()));
+  if (o.mechanism() == Mechanism::kLinear) {
+    require(o.pattern() == Pattern() || o.pattern() == Pattern::parse("causal"),
+            "pattern full or causal with linear attention", o.pattern().to_string());
+    require(!o.cross() || o.pattern() == Pattern(), "pattern full in linear cross-attention",
+            o.pattern().to_string());
+  }
   require(!(o.cross() && o.rotary()), "rotary positions in self-attention only",
           "rotary cross-attention");
 }
@@ -36,6 +43,18 @@ ops::AttentionArguments arguments(double dropout, bool training) {
     result.dropout_seed = draw_seed();
   }
   return result;
+}
+
+/// Linear attention of packed documents; key heads are repeated for their group of query heads.
+at::Tensor linear(const at::Tensor& q, at::Tensor k, at::Tensor v, const at::Tensor& cu_seqlens_q,
+                  const at::Tensor& cu_seqlens_k, const Pattern& pattern) {
+  ops::LinearAttentionArguments arguments;
+  arguments.causal = pattern != Pattern();
+  if (const int64_t group = q.size(1) / k.size(1); group > 1) {
+    k = k.repeat_interleave(group, 1);
+    v = v.repeat_interleave(group, 1);
+  }
+  return std::get<0>(ops::linear_attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, arguments));
 }
 
 }  // namespace
@@ -70,6 +89,12 @@ at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing) {
     const at::Tensor table = ops::rotary_table(packing.max_length, head_dim_, options.rope_theta());
     qkv = ops::rotary(qkv, table, packing.positions, heads + kv_heads);
   }
+  if (options.mechanism() == Mechanism::kLinear) {
+    const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
+    return project(linear(parts[0], parts[1], parts[2], packing.cu_seqlens, packing.cu_seqlens,
+                          options.pattern()),
+                   packing.tokens);
+  }
   const at::Tensor o = std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_,
                                                       arguments(options.dropout(), is_training())));
   return project(o, packing.tokens);
@@ -85,6 +110,11 @@ at::Tensor AttentionImpl::forward_cross(const at::Tensor& x, const Packing& pack
   const at::Tensor q = query_(x).view({packing.tokens, options.heads(), head_dim_});
   const at::Tensor kv = key_value_(memory).view({memory_packing.tokens, 2 * kv_heads, head_dim_});
   const auto parts = kv.split(kv_heads, 1);
+  if (options.mechanism() == Mechanism::kLinear) {
+    return project(linear(q, parts[0], parts[1], packing.cu_seqlens, memory_packing.cu_seqlens,
+                          options.pattern()),
+                   packing.tokens);
+  }
   const at::Tensor o = std::get<0>(
       ops::attention_varlen(q, parts[0], parts[1], packing.cu_seqlens, memory_packing.cu_seqlens,
                             pattern_text_, arguments(options.dropout(), is_training())));

@@ -4,7 +4,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "fovea/nn/packing.h"
-#include "fovea/pattern/pattern.h"
+#include "fovea/pattern/layer_attention.h"
 
 namespace fovea::nn {
 
@@ -16,13 +16,16 @@ struct AttentionOptions {
   TORCH_ARG(bool, cross) = false;      ///< keys and values come from another sequence
   TORCH_ARG(int64_t, memory_dim) = 0;  ///< features of that sequence; 0 means model_dim
   TORCH_ARG(Pattern, pattern);         ///< full unless set; `segments` is added by itself
-  TORCH_ARG(bool, rotary) = false;     ///< rotate queries and keys by position (self only)
+  TORCH_ARG(Mechanism, mechanism) = Mechanism::kSoftmax;  ///< linear: pattern full or causal
+  TORCH_ARG(bool, rotary) = false;  ///< rotate queries and keys by position (self only)
   TORCH_ARG(double, rope_theta) = 10000;
-  TORCH_ARG(double, dropout) = 0;  ///< of attention weights, in training
+  TORCH_ARG(double, dropout) = 0;  ///< of softmax's weights, in training
 };
 
 /// Multi-head attention over packed documents (Vaswani et al. 2017, §3.2.2), with fewer key heads
-/// where asked (GQA, Ainslie et al. 2023) and exact attention over any pattern (ops/attention.h).
+/// where asked (GQA, Ainslie et al. 2023) and exact attention over any pattern (ops/attention.h),
+/// or linear attention with features elu + 1 (ops/linear_attention.h; positions are rotated before
+/// the map, as Zhang et al. 2024, LoLCATs, do).
 ///
 /// Self: x [T, E] to [T, E]; parameters qkv.weight [(Hq + 2 Hkv) D, E] (rows: queries, keys,
 /// values) and output.weight. Cross: queries from x, keys and values from memory [M, E']; query,

@@ -30,11 +30,11 @@ at::Tensor EncoderLayerImpl::forward(const at::Tensor& x, const Packing& packing
 }
 
 EncoderImpl::EncoderImpl(const EncoderOptions& options) {
-  if (options.patterns().empty()) throw InputError("Encoder: expected at least one layer");
+  if (options.attention().empty()) throw InputError("Encoder: expected at least one layer");
   layers_ = register_module("layers", torch::nn::ModuleList());
-  for (const Pattern& pattern : options.patterns()) {
+  for (const LayerAttention& attention : options.attention()) {
     EncoderLayerOptions layer = options.layer();
-    layer.attention().pattern(pattern);
+    layer.attention().mechanism(attention.mechanism).pattern(attention.pattern);
     layers_->push_back(EncoderLayer(layer));
   }
   if (options.layer().pre_norm()) {

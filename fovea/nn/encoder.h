@@ -42,8 +42,8 @@ class EncoderLayerImpl : public torch::nn::Module {
 TORCH_MODULE(EncoderLayer);
 
 struct EncoderOptions {
-  TORCH_ARG(EncoderLayerOptions, layer);      ///< of every layer, except for its pattern
-  TORCH_ARG(std::vector<Pattern>, patterns);  ///< one a layer: parse_layer_patterns()
+  TORCH_ARG(EncoderLayerOptions, layer);  ///< of every layer, except for what it attends to
+  TORCH_ARG(std::vector<LayerAttention>, attention);  ///< one a layer: parse_layers()
 };
 
 /// A stack of encoder layers, with a last norm after pre-norm layers: [T, E] to [T, E].

@@ -282,25 +282,4 @@ std::vector<std::string> explain(const Pattern& pattern) {
   return lines;
 }
 
-std::vector<LayerPattern> parse_layer_period(std::string_view text) {
-  std::vector<LayerPattern> period;
-  for (const LayerEntry& entry : parse_layer_text(text)) {
-    period.push_back({Pattern(entry.node), entry.repeats});
-  }
-  return period;
-}
-
-std::vector<Pattern> parse_layer_patterns(std::string_view text, int64_t layers) {
-  const std::vector<LayerPattern> period = parse_layer_period(text);
-  if (layers < 0) throw InputError("expected at least 0 layers, got " + std::to_string(layers));
-  std::vector<Pattern> result;
-  while (std::ssize(result) < layers) {
-    for (const LayerPattern& entry : period) {
-      const int64_t left = layers - std::ssize(result);
-      result.insert(result.end(), std::min(entry.layers, left), entry.pattern);
-    }
-  }
-  return result;
-}
-
 }  // namespace fovea

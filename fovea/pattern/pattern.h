@@ -36,8 +36,8 @@ struct PatternScope {
   const PatternInputs* inputs = nullptr;  ///< may be null when the pattern uses none
 };
 
-struct PatternNode;   // pattern_node.h
-struct LayerPattern;  // below
+struct PatternNode;  // pattern_node.h
+struct LayerRun;     // layer_attention.h
 
 /// Who may attend to whom: an immutable expression, parsed once from the grammar that the command
 /// line, configs, case ids and operators share (docs/patterns.md):
@@ -93,25 +93,12 @@ class Pattern {
 
  private:
   explicit Pattern(std::shared_ptr<const PatternNode> node);
-  friend std::vector<LayerPattern> parse_layer_period(std::string_view text);
+  friend std::vector<LayerRun> parse_layer_period(std::string_view text);
   std::shared_ptr<const PatternNode> node_;
   std::string text_;
 };
 
 /// One line for each distinct name in the pattern, "window(128,128): a token sees …".
 std::vector<std::string> explain(const Pattern& pattern);
-
-/// An entry of a layer list: a pattern and for how many layers in a row.
-struct LayerPattern {
-  Pattern pattern;
-  int64_t layers = 1;
-};
-
-/// Parses a comma-separated list with repeats, e.g. "window(64)*2, full". Throws InputError.
-std::vector<LayerPattern> parse_layer_period(std::string_view text);
-
-/// Patterns of `layers` layers: the list is a period that repeats over the depth ("two local, one
-/// global"). Throws InputError.
-std::vector<Pattern> parse_layer_patterns(std::string_view text, int64_t layers);
 
 }  // namespace fovea

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fovea/pattern/layer_attention.h"
 #include "fovea/pattern/pattern.h"
 
 namespace fovea {
@@ -55,6 +56,7 @@ std::string canonical_text(const PatternNode& node);
 void throw_if_unmet(const Pattern& pattern, const std::vector<std::string>& unmet);
 
 struct LayerEntry {
+  Mechanism mechanism;
   NodePtr node;
   int64_t repeats;
 };

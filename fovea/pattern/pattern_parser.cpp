@@ -65,7 +65,13 @@ class Parser {
   std::vector<LayerEntry> layers() {
     std::vector<LayerEntry> entries;
     do {
-      LayerEntry entry{union_expression(0), 1};
+      LayerEntry entry{Mechanism::kSoftmax, nullptr, 1};
+      if (accept_word("linear")) {
+        entry.mechanism = Mechanism::kLinear;
+        entry.node = seen_by_linear();
+      } else {
+        entry.node = union_expression(0);
+      }
       if (accept('*')) {
         const size_t at = skip_blanks();
         entry.repeats = number("a number of layers");
@@ -78,6 +84,26 @@ class Parser {
   }
 
  private:
+  // What follows `linear`: nothing or (causal) or (full).
+  NodePtr seen_by_linear() {
+    std::string_view name = "full";
+    const size_t open = skip_blanks();
+    if (accept('(')) {
+      const size_t at = skip_blanks();
+      name = word();
+      if (name != "causal" && name != "full") {
+        fail(at, "expected linear, linear(full) or linear(causal)");
+      }
+      close(open);
+    }
+    const size_t at = skip_blanks();
+    if (at < text_.size() && (text_[at] == '|' || text_[at] == '&')) {
+      fail(at, "expected linear to be the whole attention of a layer, got " + found() +
+                   ": only patterns are joined");
+    }
+    return parse_pattern_text(name);
+  }
+
   NodePtr union_expression(int depth) {
     return flat(Kind::kUnion, '|', depth, &Parser::intersection);
   }
@@ -123,7 +149,9 @@ class Parser {
     const std::string got = "\"" + std::string(name.substr(0, 32)) + "\"";
     if (is_mechanism(name)) {
       fail(at, "expected a pattern, got the mechanism " + got +
-                   "; mechanisms other than softmax over a pattern cannot be written here yet");
+                   (name == "linear" ? ", which is the whole attention of a layer"
+                                     : "; mechanisms other than linear and softmax over a pattern "
+                                       "cannot be written here yet"));
     }
     const std::string_view near = nearest_name(name);
     if (!near.empty()) {
@@ -223,6 +251,14 @@ class Parser {
     if (pos_ >= text_.size() || text_[pos_] != c) return false;
     ++pos_;
     return true;
+  }
+
+  /// Takes `expected` where it is the next word.
+  bool accept_word(std::string_view expected) {
+    const size_t begin = skip_blanks();
+    if (word() == expected) return true;
+    pos_ = begin;
+    return false;
   }
 
   size_t skip_blanks() {

@@ -74,6 +74,22 @@ grep -q isa_in_use doctor.txt || fail "doctor has no isa_in_use"
 "$fovea" doctor --json | grep -q '"openmp_runtimes":\["[^",]*"\]' ||
   fail "not exactly one OpenMP runtime: $("$fovea" doctor --json)"
 
+# Linear attention in some layers: trains, is told, drawn and timed.
+linear=${tiny/window(4)|global(1)/linear,window(4)}
+# shellcheck disable=SC2086
+"$fovea" train --train train.jsonl --valid valid.jsonl --out linear ${linear/layers 1/layers 2} \
+  --train.epochs 12 2> err.txt || { cat err.txt; fail "train with linear attention"; }
+accuracy=$("$fovea" eval --model linear --data test.jsonl --json 2> err.txt |
+  sed 's/.*"accuracy":\([0-9.]*\).*/\1/')
+awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "linear: accuracy $accuracy, not > 0.95"
+"$fovea" info --model linear | grep -q "attention of layer 0 *linear$" || fail "info: no linear layer"
+"$fovea" plan --attention 'linear(causal)' --length 64 | grep -q "^cost   linear" ||
+  fail "plan does not tell the cost of linear attention"
+"$fovea" plan --attention linear --length 64 --json | grep -q '"pattern":"linear"' ||
+  fail "plan --json of linear attention"
+"$fovea" bench attention --linear --case b1_h2_q70_k70_d8_f32_causal_bwd --repeat 1 --seconds 0 \
+  --json | grep -q '"mechanism":"linear".*"gflops":[0-9]' || fail "bench attention --linear"
+
 # The printed settings are the settings: a run from them gives the same weights. A missing --valid
 # is split off, and said.
 # shellcheck disable=SC2086

@@ -6,6 +6,7 @@
 
 #include "fovea/core/status.h"
 #include "fovea/pattern/block_plan.h"
+#include "fovea/pattern/layer_attention.h"
 #include "fovea/pattern/pattern.h"
 
 namespace {
@@ -31,7 +32,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const fovea::InputError&) {
   }
   try {
-    fovea::parse_layer_patterns(text, 6);
+    for (const fovea::LayerAttention& layer : fovea::parse_layers(text, 6)) {
+      if (fovea::parse_layers(layer.to_string(), 1).at(0) != layer) std::abort();
+    }
   } catch (const fovea::InputError&) {
   }
   return 0;

@@ -134,6 +134,29 @@ TEST(TextClassifierTest, LearnsToTellFirstTokens) {
   EXPECT_LT(loss_value, 0.3);  // chance is log 3 = 1.1
 }
 
+TEST(TextClassifierTest, LinearAttentionLearnsToCount) {
+  // The label is the commonest class of token, told by the last one: the sum that linear attention
+  // keeps.
+  torch::manual_seed(4);
+  auto config = example();
+  config.pooling = "last";
+  config.attention = "linear";
+  config.dropout = 0;
+  TextClassifier model(config);
+  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(1e-2));
+  double loss_value = 0;
+  for (int i = 0; i < 60; ++i) {
+    const auto batch = batch_of(std::vector<int64_t>(32, 15));
+    const auto classes = torch::one_hot(batch.tokens.view({32, 15}) % 3, 3);
+    const auto loss = torch::cross_entropy_loss(model(batch), classes.sum(1).argmax(1));
+    optimizer.zero_grad();
+    loss.backward();
+    optimizer.step();
+    loss_value = loss.item<double>();
+  }
+  EXPECT_LT(loss_value, 0.6);  // chance is log 3 = 1.1
+}
+
 TEST(TextClassifierTest, RunsUnderAutocast) {
   TextClassifier model(example());
   const auto batch = batch_of({30, 20});

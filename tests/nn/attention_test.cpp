@@ -156,5 +156,76 @@ TEST(AttentionTest, RefusesOptionsThatDoNotFit) {
   EXPECT_THROW(module(torch::zeros({5, kDim}), packing_of({4})), c10::Error);
 }
 
+/// The attention matrix of Katharopoulos et al. 2020, from our projections; without rotation.
+at::Tensor linear_formula(Attention& ours, const at::Tensor& x, int64_t kv_heads, bool causal) {
+  auto p = ours->named_parameters();
+  const int64_t length = x.size(0), group = kHeads / kv_heads, head_dim = kDim / kHeads;
+  const auto qkv = torch::linear(x, p["qkv.weight"], p["qkv.bias"])
+                       .view({length, kHeads + 2 * kv_heads, head_dim})
+                       .transpose(0, 1);
+  const auto parts = qkv.split_with_sizes({kHeads, kv_heads, kv_heads}, 0);
+  const auto map = [](const at::Tensor& t) { return torch::elu(t) + 1; };
+  const auto k = map(parts[1]).repeat_interleave(group, 0);
+  const auto v = parts[2].repeat_interleave(group, 0);
+  auto a = torch::matmul(map(parts[0]), k.transpose(1, 2));
+  if (causal) a = a.tril();
+  const auto o = torch::matmul(a / (a.sum(-1, true) + 1e-6), v);
+  return torch::linear(o.transpose(0, 1).reshape({length, kDim}), p["output.weight"],
+                       p["output.bias"]);
+}
+
+TEST(AttentionTest, LinearIsItsFormulaInEachDocument) {
+  torch::manual_seed(8);
+  for (const bool causal : {false, true}) {
+    for (const int64_t kv_heads : {int64_t{4}, int64_t{2}}) {
+      Attention ours(options()
+                         .kv_heads(kv_heads)
+                         .mechanism(Mechanism::kLinear)
+                         .pattern(Pattern::parse(causal ? "causal" : "full")));
+      randomize_biases(*ours);
+      const auto x = torch::randn({60, kDim}).requires_grad_();
+      const auto y = ours->forward(x, packing_of({23, 1, 36}));
+      std::vector<at::Tensor> documents;
+      for (const auto& [begin, end] : {std::pair{0, 23}, {23, 24}, {24, 60}}) {
+        documents.push_back(linear_formula(ours, x.slice(0, begin, end), kv_heads, causal));
+      }
+      const auto expected = torch::cat(documents);
+      EXPECT_LT(distance(y, expected), kF32);
+      std::vector<at::Tensor> inputs = ours->parameters();
+      inputs.push_back(x);
+      const auto d_y = torch::randn_like(y);
+      expect_same_gradients(torch::autograd::grad({y}, inputs, {d_y}),
+                            torch::autograd::grad({expected}, inputs, {d_y}));
+    }
+  }
+}
+
+TEST(AttentionTest, LinearReadsAMemoryAndRotates) {
+  torch::manual_seed(9);
+  Attention cross(options().cross(true).mechanism(Mechanism::kLinear));
+  const auto x = torch::randn({9, kDim}), memory = torch::randn({31, kDim});
+  const auto y = cross->forward_cross(x, packing_of({4, 5}), memory, packing_of({30, 1}));
+  const auto alone = cross->forward_cross(x.slice(0, 0, 4), packing_of({4}), memory.slice(0, 0, 30),
+                                          packing_of({30}));
+  EXPECT_LT(distance(y.slice(0, 0, 4), alone), kF32);
+  // Without positions a sum over all tokens does not see their order; with them it does.
+  for (const bool rotary : {false, true}) {
+    Attention self(options().mechanism(Mechanism::kLinear).rotary(rotary));
+    const auto straight = self->forward(x, packing_of({9}));
+    const auto turned = self->forward(x.flip(0), packing_of({9})).flip(0);
+    EXPECT_EQ(distance(turned, straight) > 1e-3, rotary);
+  }
+}
+
+TEST(AttentionTest, LinearRefusesOtherPatterns) {
+  EXPECT_THROW(
+      Attention(options().mechanism(Mechanism::kLinear).pattern(Pattern::parse("window(3)"))),
+      InputError);
+  EXPECT_THROW(
+      Attention(
+          options().cross(true).mechanism(Mechanism::kLinear).pattern(Pattern::parse("causal"))),
+      InputError);
+}
+
 }  // namespace
 }  // namespace fovea::nn

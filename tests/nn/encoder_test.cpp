@@ -100,7 +100,7 @@ TEST(EncoderLayerTest, PreNormIsItsEquations) {
 EncoderOptions encoder_options(double dropout = 0) {
   auto layer = layer_options().dropout(dropout);
   layer.attention().rotary(true).dropout(dropout);
-  return EncoderOptions().layer(layer).patterns(parse_layer_patterns("window(4)*2, full", 4));
+  return EncoderOptions().layer(layer).attention(parse_layers("window(4)*2, full", 4));
 }
 
 TEST(EncoderTest, LayersFollowTheirPatterns) {
@@ -108,8 +108,7 @@ TEST(EncoderTest, LayersFollowTheirPatterns) {
   // it.
   const auto reach = [](const char* patterns) {
     torch::manual_seed(3);
-    Encoder encoder(
-        EncoderOptions().layer(layer_options()).patterns(parse_layer_patterns(patterns, 3)));
+    Encoder encoder(EncoderOptions().layer(layer_options()).attention(parse_layers(patterns, 3)));
     const auto x = torch::randn({30, kDim});
     auto moved = x.clone();
     moved[20] += 1;

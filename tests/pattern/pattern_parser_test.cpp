@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "fovea/core/status.h"
+#include "fovea/pattern/layer_attention.h"
 #include "fovea/pattern/pattern.h"
 
 namespace fovea {
@@ -154,11 +155,11 @@ TEST(PatternParser, DeepNestingIsRefusedAndLengthIsNot) {
 
 std::vector<std::string> layer_texts(const std::string& text, int64_t layers) {
   std::vector<std::string> out;
-  for (const Pattern& p : parse_layer_patterns(text, layers)) out.push_back(p.to_string());
+  for (const LayerAttention& a : parse_layers(text, layers)) out.push_back(a.to_string());
   return out;
 }
 
-TEST(LayerPatterns, AListIsAPeriod) {
+TEST(LayerAttention, AListIsAPeriod) {
   EXPECT_THAT(layer_texts("window(64)*2, full", 7),
               ElementsAre("window(64,64)", "window(64,64)", "full", "window(64,64)",
                           "window(64,64)", "full", "window(64,64)"));
@@ -167,16 +168,37 @@ TEST(LayerPatterns, AListIsAPeriod) {
   EXPECT_THAT(layer_texts("full,causal", 1), ElementsAre("full"));
   EXPECT_THAT(layer_texts("full*2147483647,causal", 2), ElementsAre("full", "full"));
   EXPECT_THAT(layer_texts("full", 0), ElementsAre());
+  EXPECT_THAT(layer_texts("linear*2, window(3)", 3),
+              ElementsAre("linear", "linear", "window(3,3)"));
+  EXPECT_THAT(layer_texts(" linear ( causal ), linear(full)", 2),
+              ElementsAre("linear(causal)", "linear"));
 }
 
-TEST(LayerPatterns, Errors) {
-  EXPECT_THROW(parse_layer_patterns("", 2), InputError);
-  EXPECT_THROW(parse_layer_patterns("full,", 2), InputError);
-  EXPECT_THROW(parse_layer_patterns("full*0", 2), InputError);
-  EXPECT_THROW(parse_layer_patterns("full*", 2), InputError);
-  EXPECT_THROW(parse_layer_patterns("full*-1", 2), InputError);
-  EXPECT_THROW(parse_layer_patterns("full*2*2", 2), InputError);
-  EXPECT_THROW(parse_layer_patterns("full", -1), InputError);
+TEST(LayerAttention, LinearStandsAlone) {
+  const auto error_of_layers = [](const char* text) -> std::string {
+    try {
+      parse_layers(text, 2);
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  EXPECT_THAT(error_of_layers("linear|full"), HasSubstr("only patterns are joined"));
+  EXPECT_THAT(error_of_layers("full & linear"), HasSubstr("the whole attention of a layer"));
+  EXPECT_THAT(error_of_layers("linear(window(3))"), HasSubstr("linear, linear(full) or"));
+  EXPECT_THAT(error_of_layers("linear(causal"), HasSubstr("expected \")\""));
+  EXPECT_THAT(error_of_layers("linear + full"), HasSubstr("joins mechanisms"));
+  EXPECT_THAT(error_of_layers("linears"), HasSubstr("expected"));
+}
+
+TEST(LayerAttention, Errors) {
+  EXPECT_THROW(parse_layers("", 2), InputError);
+  EXPECT_THROW(parse_layers("full,", 2), InputError);
+  EXPECT_THROW(parse_layers("full*0", 2), InputError);
+  EXPECT_THROW(parse_layers("full*", 2), InputError);
+  EXPECT_THROW(parse_layers("full*-1", 2), InputError);
+  EXPECT_THROW(parse_layers("full*2*2", 2), InputError);
+  EXPECT_THROW(parse_layers("full", -1), InputError);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 #include <gmock/gmock.h>
 
+#include "fovea/pattern/layer_attention.h"
+
 namespace fovea {
 namespace {
 
@@ -112,7 +114,7 @@ TEST(PlanDrawing, HeadsAndLayers) {
   const auto period = parse_layer_period("window(1)*3, full");
   ASSERT_EQ(period.size(), 2u);
   EXPECT_EQ(period[0].layers, 3);
-  EXPECT_EQ(period[1].pattern.to_string(), "full");
+  EXPECT_EQ(period[1].attention.to_string(), "full");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "fovea/attention/attention.h"
 #include "fovea/attention/attention_case.h"
+#include "fovea/attention/linear_attention.h"
 #include "fovea/core/cpu_features.h"
 #include "fovea/core/parallel.h"
 #include "fovea/core/status.h"
@@ -27,7 +28,7 @@ struct BenchOptions {
   std::vector<std::string> cases;
   std::vector<std::string> files;
   TimingOptions timing;
-  bool json = false;
+  bool json = false, linear = false;
 };
 
 /// Case ids of a file: one a line, `#` starts a comment.
@@ -107,9 +108,47 @@ double measure_peak(const kernels::Engine& engine, DType dtype) {
   return std::accumulate(best.begin(), best.end(), 0.0);
 }
 
-Json bench_attention(const AttentionCase& c, const BenchOptions& options, double peak_gflops,
-                     const kernels::Engine& engine) {
-  reset_peak_bytes();
+struct Measured {
+  Timing timing;
+  double gflop;
+};
+
+/// Linear attention, elu + 1 and normalised, on a case whose pattern is full or causal. What counts
+/// is the state: 4·D·Dv floating-point operations a step forward, 10·D·Dv backward.
+Measured time_linear(const AttentionCase& c, const TimingOptions& options) {
+  if ((c.pattern != "full" && c.pattern != "causal") || c.kv_heads != c.heads) {
+    throw InputError(
+        "linear attention: expected the pattern full or causal and as many key heads as heads");
+  }
+  const Operand q(c, c.heads, c.q_len, c.head_dim, 1), k(c, c.heads, c.kv_len, c.head_dim, 2);
+  const Operand v(c, c.heads, c.kv_len, c.value_dim, 3), o(c, c.heads, c.q_len, c.value_dim, 4);
+  AttentionCase wide = c;
+  if (c.dtype != DType::kF64) wide.dtype = DType::kF32;
+  const Operand denominator(wide, c.heads, c.q_len, 1, 5);
+  LinearAttentionProblem problem;
+  problem.q = q.view();
+  problem.k = k.view();
+  problem.v = v.view();
+  problem.causal = c.pattern == "causal";
+  const LinearAttentionOutputs outputs = {o.view(), denominator.view(), {}};
+  const auto forward = [&] { throw_if_error(linear_attention_forward(problem, outputs)); };
+  const double step = static_cast<double>(c.batch * c.heads * c.head_dim * c.value_dim) / 1e9;
+  const auto steps = static_cast<double>(c.q_len + c.kv_len) / 2;
+  if (!c.backward) return {time_call(forward, options), 4 * step * steps};
+  const Operand d_o(c, c.heads, c.q_len, c.value_dim, 6), d_q(c, c.heads, c.q_len, c.head_dim, 7);
+  const Operand d_k(c, c.heads, c.kv_len, c.head_dim, 8), d_v(c, c.heads, c.kv_len, c.value_dim, 9);
+  LinearAttentionGradients gradients;
+  gradients.d_o = d_o.view();
+  gradients.d_q = d_q.view();
+  gradients.d_k = d_k.view();
+  gradients.d_v = d_v.view();
+  forward();
+  return {time_call([&] { throw_if_error(linear_attention_backward(problem, outputs, gradients)); },
+                    options),
+          10 * step * steps};
+}
+
+Measured time_softmax(const AttentionCase& c, const TimingOptions& options) {
   const Operand q(c, c.heads, c.q_len, c.head_dim, 1), k(c, c.kv_heads, c.kv_len, c.head_dim, 2);
   const Operand v(c, c.kv_heads, c.kv_len, c.value_dim, 3);
   const Operand o(c, c.heads, c.q_len, c.value_dim, 4);
@@ -148,19 +187,26 @@ Json bench_attention(const AttentionCase& c, const BenchOptions& options, double
           problem.plans = &plans;
           throw_if_error(attention_backward(problem, outputs, gradients));
         },
-        options.timing);
+        options);
     flop = 10;
   } else {
-    timing = time_call(forward, options.timing);
+    timing = time_call(forward, options);
   }
   const double dim =
       c.backward ? 0.6 * static_cast<double>(c.head_dim) + 0.4 * static_cast<double>(c.value_dim)
                  : 0.5 * static_cast<double>(c.head_dim + c.value_dim);
-  const double gflop =
-      flop * static_cast<double>(inputs.plans(c).pairs(c.batch, c.heads)) * dim / 1e9;
+  return {timing, flop * static_cast<double>(inputs.plans(c).pairs(c.batch, c.heads)) * dim / 1e9};
+}
+
+Json bench_attention(const AttentionCase& c, const BenchOptions& options, double peak_gflops,
+                     const kernels::Engine& engine) {
+  reset_peak_bytes();
+  const auto [timing, gflop] =
+      options.linear ? time_linear(c, options.timing) : time_softmax(c, options.timing);
 
   Json row;
   row["case"] = c.to_string();
+  row["mechanism"] = options.linear ? "linear" : "softmax";
   row["engine"] = engine.name;
   row["isa"] = name_of(engine.isa);
   row["threads"] = num_threads();
@@ -205,9 +251,11 @@ void run_bench(const BenchOptions& options) {
   for (const AttentionCase& c : cases) {
     Json row;
     try {
-      const kernels::Engine& engine = kernels::engine_for(c.dtype);
+      // Linear attention of bf16 storage is computed in f32.
+      const DType computed = options.linear && c.dtype == DType::kBF16 ? DType::kF32 : c.dtype;
+      const kernels::Engine& engine = kernels::engine_for(computed);
       // Beside every case, because a machine's clock and its other load drift.
-      row = bench_attention(c, options, measure_peak(engine, c.dtype), engine);
+      row = bench_attention(c, options, measure_peak(engine, computed), engine);
     } catch (const Error& error) {
       row = {{"case", c.to_string()}, {"error", error.what()}};
     }
@@ -230,6 +278,9 @@ void add_bench_attention(CLI::App& app) {
   command->add_option("--case", o->cases, "Case id; repeatable")->take_all();
   command->add_option("--file", o->files, "File of case ids, one a line (bench/cases)")->take_all();
   command->add_flag("--json", o->json, "One JSON object a case");
+  command->add_flag("--linear", o->linear,
+                    "Linear attention (elu + 1, normalised) instead of softmax; patterns full and "
+                    "causal");
   command->callback([o] { run_bench(*o); });
 }
 

@@ -10,7 +10,7 @@
 #include "fovea/io/json.h"
 #include "fovea/io/safetensors.h"
 #include "fovea/models/text_classifier/config.h"
-#include "fovea/pattern/pattern.h"
+#include "fovea/pattern/layer_attention.h"
 
 namespace fovea::cli {
 namespace {
@@ -26,8 +26,8 @@ io::Json summary(const std::string& folder) {
   const std::string path = folder + "/config.json";
   const auto config = models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path);
   io::Json attention = io::Json::array();
-  for (const Pattern& pattern : parse_layer_patterns(config.attention, config.layers)) {
-    attention.push_back(pattern.to_string());
+  for (const LayerAttention& layer : parse_layers(config.attention, config.layers)) {
+    attention.push_back(layer.to_string());
   }
   io::Json parts = io::Json::object();
   for (const models::TensorSpec& tensor : config.tensor_specs()) {

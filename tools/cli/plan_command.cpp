@@ -17,6 +17,7 @@
 #include "fovea/core/status.h"
 #include "fovea/io/atomic_file.h"
 #include "fovea/pattern/block_plan.h"
+#include "fovea/pattern/layer_attention.h"
 #include "fovea/pattern/plan_drawing.h"
 
 namespace fovea::cli {
@@ -29,9 +30,9 @@ struct PlanOptions {
   bool json = false, explain = false, ascii = false;
 };
 
-// One picture: a distinct pattern of the layer list or of its heads.
+// One picture: a distinct attention of the layer list or of its heads.
 struct Drawn {
-  Pattern pattern;
+  LayerAttention attention;
   std::string where;  // "layers 0, 1, 3; heads 0 of 2"; may be empty
   std::shared_ptr<const BlockPlan> plan;
   double build_ms = 0;
@@ -43,39 +44,39 @@ std::string grouped(int64_t number) {
   return digits;
 }
 
-void add_drawn(const Pattern& pattern, const std::string& where, const std::string& separator,
-               std::vector<Drawn>& all) {
+void add_drawn(const LayerAttention& attention, const std::string& where,
+               const std::string& separator, std::vector<Drawn>& all) {
   for (Drawn& drawn : all) {
-    if (!(drawn.pattern == pattern)) continue;
+    if (!(drawn.attention == attention)) continue;
     if (!where.empty()) drawn.where += separator + where;
     return;
   }
-  all.push_back({pattern, where, nullptr, 0});
+  all.push_back({attention, where, nullptr, 0});
 }
 
 // The distinct patterns of the list, each for the layers and heads that have it.
 std::vector<Drawn> distinct_patterns(const PlanOptions& options) {
   std::vector<Drawn> by_layer, all;
   if (options.layers > 0) {
-    const std::vector<Pattern> layers = parse_layer_patterns(options.attention, options.layers);
+    const std::vector<LayerAttention> layers = parse_layers(options.attention, options.layers);
     for (size_t i = 0; i < layers.size(); ++i) {
       add_drawn(layers[i], std::to_string(i), ", ", by_layer);
     }
     for (Drawn& drawn : by_layer) drawn.where = "layers " + drawn.where;
   } else {
-    for (const LayerPattern& entry : parse_layer_period(options.attention)) {
-      add_drawn(entry.pattern, "", "", by_layer);
+    for (const LayerRun& run : parse_layer_period(options.attention)) {
+      add_drawn(run.attention, "", "", by_layer);
     }
   }
   for (const Drawn& layer : by_layer) {
-    const int64_t period = layer.pattern.head_period();
+    const int64_t period = layer.attention.pattern.head_period();
     for (int64_t h = 0; h < period; ++h) {
       std::string where = layer.where;
       if (period > 1) {
         where += (where.empty() ? "head " : "; head ") + std::to_string(h) + " of every " +
                  std::to_string(period);
       }
-      add_drawn(layer.pattern.for_head(h), where, "; ", all);
+      add_drawn({layer.attention.mechanism, layer.attention.pattern.for_head(h)}, where, "; ", all);
     }
   }
   return all;
@@ -102,17 +103,18 @@ void build(const PlanOptions& options, std::vector<Drawn>& all) {
       0,
       &inputs};
   for (Drawn& drawn : all) {
-    if (!drawn.pattern.unmet(scope, 1, 1).empty() && drawn.pattern.uses_inputs()) {
+    const Pattern& pattern = drawn.attention.pattern;
+    if (!pattern.unmet(scope, 1, 1).empty() && pattern.uses_inputs()) {
       std::string unmet;
-      for (const std::string& u : drawn.pattern.unmet(scope, 1, 1)) unmet += "\n  " + u;
-      throw InputError("plan: \"" + drawn.pattern.to_string() +
+      for (const std::string& u : pattern.unmet(scope, 1, 1)) unmet += "\n  " + u;
+      throw InputError("plan: \"" + pattern.to_string() +
                        "\" takes facts of a batch that the command line does not give:" + unmet +
                        "\n  --segments N,N,… gives lengths of packed documents, --key-length N the "
                        "valid keys; intervals, block_mask and global_tokens without arguments "
                        "cannot be drawn here");
     }
     const auto begin = std::chrono::steady_clock::now();
-    drawn.plan = build_plan(drawn.pattern, scope);
+    drawn.plan = build_plan(pattern, scope);
     drawn.build_ms =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   }
@@ -125,7 +127,7 @@ double share_of(const BlockPlan& plan) {
 
 void print_json(const Drawn& drawn) {
   const BlockPlan::Counts& c = drawn.plan->counts();
-  nlohmann::ordered_json line = {{"pattern", drawn.pattern.to_string()},
+  nlohmann::ordered_json line = {{"pattern", drawn.attention.to_string()},
                                  {"q_len", drawn.plan->q_len()},
                                  {"kv_len", drawn.plan->kv_len()},
                                  {"pairs", c.pairs},
@@ -157,10 +159,17 @@ bool terminal_has_unicode() {
   return false;
 }
 
+bool is_linear(const Drawn& drawn) { return drawn.attention.mechanism == Mechanism::kLinear; }
+
+void print_explanation(const Drawn& drawn) {
+  std::printf("\n");
+  for (const std::string& line : explain(drawn.attention)) std::printf("%s\n", line.c_str());
+}
+
 void print_text(const Drawn& drawn, const PlanOptions& options) {
   const BlockPlan& plan = *drawn.plan;
   const BlockPlan::Counts& c = plan.counts();
-  std::printf("%s   %s queries x %s keys%s%s\n\n", drawn.pattern.to_string().c_str(),
+  std::printf("%s   %s queries x %s keys%s%s\n\n", drawn.attention.to_string().c_str(),
               grouped(plan.q_len()).c_str(), grouped(plan.kv_len()).c_str(),
               drawn.where.empty() ? "" : "   ", drawn.where.c_str());
   const int margin = static_cast<int>(std::to_string(plan.q_len()).size()) + 10;
@@ -174,13 +183,18 @@ void print_text(const Drawn& drawn, const PlanOptions& options) {
   std::fputs(plan_text(image, terminal_has_unicode() && !options.ascii).c_str(), stdout);
   std::printf("\npairs  %s, %.3g %% of %s\n", grouped(c.pairs).c_str(), 100 * share_of(plan),
               grouped(plan.q_len() * plan.kv_len()).c_str());
+  if (is_linear(drawn)) {
+    std::printf("cost   linear: %s keys into, %s queries from a state of D x (Dv + 1) a head\n",
+                grouped(plan.kv_len()).c_str(), grouped(plan.q_len()).c_str());
+    if (options.explain) print_explanation(drawn);
+    return;
+  }
   std::printf("tiles  %s full, %s banded, %s interval, %s bitmap; %s empty, of %d x %d\n",
               grouped(c.full).c_str(), grouped(c.banded).c_str(), grouped(c.interval).c_str(),
               grouped(c.bitmap).c_str(), grouped(c.empty).c_str(), kTile, kTile);
   std::printf("plan   %s bytes, built in %.3g ms\n", grouped(plan.bytes()).c_str(), drawn.build_ms);
   if (!options.explain) return;
-  std::printf("\n");
-  for (const std::string& line : explain(drawn.pattern)) std::printf("%s\n", line.c_str());
+  print_explanation(drawn);
   std::printf(
       "\nA kernel skips empty tiles, does no mask work in full ones, compares with four integers "
       "in\n"
@@ -216,7 +230,7 @@ void write_pictures(const std::vector<Drawn>& all, const PlanOptions& options) {
           static_cast<double>(drawn.plan->q_len()) / static_cast<double>(drawn.plan->kv_len());
       const auto rows = static_cast<int64_t>(
           std::clamp(static_cast<double>(cells) * ratio, 1.0, 8.0 * static_cast<double>(cells)));
-      panels.push_back({drawn.pattern.to_string(), plan_image(*drawn.plan, rows, cells)});
+      panels.push_back({drawn.attention.to_string(), plan_image(*drawn.plan, rows, cells)});
     }
     return panels;
   };
@@ -253,7 +267,7 @@ void add_plan(CLI::App& app) {
   auto o = std::make_shared<PlanOptions>();
   command
       ->add_option("--attention", o->attention,
-                   "Pattern or list of patterns of layers, as \"window(64)*2, full\"")
+                   "Attention of all layers or a list, as \"window(64)*2, linear\"")
       ->required();
   command->add_option("--length", o->length, "Tokens (queries, and keys unless --kv-length)")
       ->check(CLI::Range(int64_t{1}, int64_t{2147483647}));

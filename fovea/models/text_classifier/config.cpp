@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fovea/core/status.h"
-#include "fovea/pattern/pattern.h"
+#include "fovea/pattern/layer_attention.h"
 
 namespace fovea::models {
 namespace {
@@ -193,18 +193,18 @@ void check_labels(const std::vector<std::string>& labels, std::string_view place
 }
 
 void check_attention(const TextClassifierConfig& c, std::string_view place) {
-  std::vector<Pattern> patterns;
+  std::vector<LayerAttention> layers;
   try {
-    patterns = parse_layer_patterns(c.attention, c.layers);
+    layers = parse_layers(c.attention, c.layers);
   } catch (const InputError& error) {
     fail(place, "attention", error.what());
   }
-  for (const Pattern& pattern : patterns) {
-    if (!pattern.uses_inputs()) continue;
+  for (const LayerAttention& layer : layers) {
+    if (!layer.pattern.uses_inputs()) continue;
     fail(place, "attention",
          "expected patterns without per-batch tensors (packed documents are kept apart anyway), "
          "found \"" +
-             pattern.to_string() + '"');
+             layer.to_string() + '"');
   }
 }
 

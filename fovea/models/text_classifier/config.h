@@ -27,7 +27,7 @@ struct TextClassifierConfig {
   int64_t heads = 4;
   int64_t kv_heads = 4;              ///< divides heads
   int64_t ff_dim = 1024;             ///< inner features; of each half for swiglu and geglu
-  std::string attention = "full";    ///< layer patterns: parse_layer_patterns(), pattern/pattern.h
+  std::string attention = "full";    ///< of the layers: parse_layers(), pattern/layer_attention.h
   std::string positions = "rotary";  ///< rotary, learned, sinusoidal, none
   double rope_theta = 10000;         ///< base of the rotary angles, > 1
   int64_t max_length = 8192;         ///< tokens of the longest document, [1, 2^27]
@@ -36,7 +36,7 @@ struct TextClassifierConfig {
   std::string activation = "gelu";   ///< gelu, relu, swiglu, geglu
   std::string pooling = "mean";      ///< mean, max, first, last, attention
   double dropout = 0.1;              ///< after attention and feed-forward, before the residual sum
-  double attention_dropout = 0;      ///< of attention weights
+  double attention_dropout = 0;      ///< of softmax attention's weights
   double embedding_dropout = 0;      ///< of the elements of embeddings
   double token_dropout = 0;          ///< of whole tokens' embeddings
 

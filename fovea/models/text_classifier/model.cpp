@@ -32,7 +32,7 @@ nn::EncoderOptions encoder_options(const TextClassifierConfig& c) {
                          .pre_norm(c.norm == "pre")
                          .norm_type(nn::parse_norm_type(c.norm_type))
                          .dropout(c.dropout);
-  return nn::EncoderOptions().layer(layer).patterns(parse_layer_patterns(c.attention, c.layers));
+  return nn::EncoderOptions().layer(layer).attention(parse_layers(c.attention, c.layers));
 }
 
 }  // namespace
