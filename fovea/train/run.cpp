@@ -51,11 +51,20 @@ void check_request(const TrainRequest& request) {
   }
 }
 
-// Refuses to bury somebody's model, unless asked to.
+// Whether a run in `out` came far enough to be worth asking about.
+bool has_results(const std::string& out) {
+  return fs::exists(out + "/model.safetensors") || fs::exists(out + "/checkpoints");
+}
+
+// Refuses to bury somebody's files, and somebody's model unless asked to.
 void clear_folder(const TrainRequest& request) {
   const std::string& out = request.out;
   if (!request.resume && !fs::is_empty(out)) {
-    if (!request.overwrite) {
+    if (!fs::exists(out + "/run.json")) {
+      throw InputError(out + ": holds files that are not of a training run (no run.json); choose " +
+                       "another --out");
+    }
+    if (!request.overwrite && has_results(out)) {
       throw InputError(out + ": is not empty; pass --resume to continue the run in it, " +
                        "--overwrite to replace it, or another --out");
     }
@@ -132,6 +141,11 @@ Prepared prepare(const TrainRequest& request) {
                                    tokenizer, model, truncate, for_valid);
   tell("train", train, model.max_length);
   tell("valid", valid, model.max_length);
+  if (valid.size() == 0) {
+    throw InputError((c.data.valid.empty() ? c.data.train : c.data.valid) +
+                     ": expected examples to validate on, found none; a label with a single " +
+                     "example leaves none to be set apart, so give --valid FILE or more examples");
+  }
 
   const io::Json hashes = {
       {"train", io::hash_path(c.data.train)},
@@ -199,9 +213,6 @@ int run_training(const TrainRequest& request) {
   if (!c.init.empty() && !start_from(c.init, model)) {
     log_info("the labels are not those of " + c.init + ": the classifier starts anew");
   }
-  io::write_file(request.out + "/config.json", prepared.model_config.to_json());
-  io::Json run = describe_run(request, prepared, bf16);
-  io::write_json(run_path, run);
   log_info("model: " + format_count(static_cast<double>(prepared.model_config.parameter_count())) +
            " parameters, attention " + prepared.model_config.attention +
            (bf16 ? ", bf16" : ", fp32"));
@@ -212,6 +223,17 @@ int run_training(const TrainRequest& request) {
     log_info(request.out + ": no checkpoint yet, starting from the beginning");
     fs::remove(request.out + "/log.jsonl");
   }
+  const std::string status =
+      io::json_field_or<std::string>(io::read_json(run_path), "status", run_path, "");
+  if (trainer.state().finished && status == "finished") {
+    log_info(request.out + ": the run is already finished; to train its model further: " +
+             "fovea train --init " + request.out);
+    return 0;
+  }
+  // Only now is it sure that the run is this one: a refused resumption changes nothing.
+  io::write_file(request.out + "/config.json", prepared.model_config.to_json());
+  io::Json run = describe_run(request, prepared, bf16);
+  io::write_json(run_path, run);
   catch_interrupts();
   if (trainer.run() == Outcome::kInterrupted) {
     const int signal = interrupted();

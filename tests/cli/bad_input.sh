@@ -110,6 +110,21 @@ broken; sed -i 's/"model_dim": 16/"model_dim": 1048576/' broken/config.json; use
 broken; sed -i 's/"layers"/"layrs"/' broken/config.json; used "config.json" "layrs"
 broken; echo '{' > broken/config.json; used "config.json"
 
+echo "- folders that hold something else, and runs that cannot go on"
+mkdir own
+echo precious > own/README.md
+train 2 "own" "run.json" -- "${run[@]}" --train train.jsonl --out own --overwrite
+[ "$(cat own/README.md)" = precious ] || fail "--overwrite takes a folder that is no run"
+train 2 "nolabel.jsonl:1" -- "${run[@]}" --train nolabel.jsonl --out again
+train 0 -- "${run[@]}" --train train.jsonl --valid valid.jsonl --out again --train.epochs 1
+cp again/run.json before.json
+train 2 "differ" -- "$fovea" train --resume --out again --attention full
+cmp -s again/run.json before.json || fail "a refused --resume changes run.json"
+train 2 "both" -- "$fovea" train --resume --overwrite --out again
+printf '{"text": "a", "label": "A"}\n{"text": "b", "label": "B"}\n' > two.jsonl
+# shellcheck disable=SC2086
+expect 2 "two.jsonl" "validate" -- "$fovea" train --train two.jsonl --out two $tiny
+
 echo "- places that cannot be written"
 mkdir held
 exec 9< held

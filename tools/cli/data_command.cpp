@@ -185,9 +185,10 @@ void add_recall(CLI::App& data_command) {
       "recall", "Write documents of key-value pairs and one query, at any distance");
   data::RecallOptions& recall = options->recall;
   command->add_option("--out", options->out, "Folder for train, valid and test.jsonl")->required();
-  command->add_option("--train", options->train, "Training documents (20000)");
-  command->add_option("--valid", options->valid, "Validation documents (1000)");
-  command->add_option("--test", options->test, "Test documents (1000)");
+  const auto count = CLI::Range(int64_t{0}, int64_t{1} << 40);
+  command->add_option("--train", options->train, "Training documents (20000)")->check(count);
+  command->add_option("--valid", options->valid, "Validation documents (1000)")->check(count);
+  command->add_option("--test", options->test, "Test documents (1000)")->check(count);
   command->add_option("--length", recall.length, "Words of a document (1024)");
   command->add_option("--min-distance", recall.min_distance,
                       "Words from any pair to the first word and to the last (256)");

@@ -42,6 +42,7 @@ train::RunConfig base_config(const TrainOptions& o, const io::Config& given) {
 }
 
 void train(const TrainOptions& o) {
+  if (o.resume && o.overwrite) throw InputError("expected --resume or --overwrite, found both");
   io::Config given = o.config_file.empty() ? io::Config() : io::Config::load(o.config_file);
   o.settings.apply(given);
   const train::RunConfig config = train::read_run_config(given, base_config(o, given));
