@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.sh"
 examples=$(cd "$(dirname "$0")/../../examples" && pwd)
 cd "$work" || exit 1
-"$fovea" data recall --out data --length 64 --min-distance 20 --train 16000 --valid 500 --test 1000 ||
+"$fovea" data recall --out data --length 64 --min-distance 20 --train 12000 --valid 250 --test 1000 ||
   fail "data recall"
 
 # accuracy ATTENTION EPOCHS: on the test file, after training
@@ -16,7 +16,7 @@ accuracy() {
 }
 
 for attention in 'window(4)|global(1)' full; do
-  a=$(accuracy "$attention" 8)
+  a=$(accuracy "$attention" 7)
   echo "$attention: $a"
   awk -v a="$a" 'BEGIN { exit !(a >= 0.99) }' || fail "$attention: accuracy $a, expected 0.99 or more"
 done
