@@ -418,14 +418,7 @@ std::vector<std::string> unmet_conditions(const DecodeProblem& p, const TensorVi
                                           const TensorView& lse) {
   Conditions c("attention_decode");
   const TensorView &q = p.q, &k = p.cache.k, &v = p.cache.v;
-  c.expect_operand("q", q);
-  c.expect_operand("k", k);
-  c.expect_operand("v", v);
-  if (q.dtype != DType::kF32 && q.dtype != DType::kBF16 && q.dtype != DType::kF64) {
-    c.add("q of f32, bf16 or f64", name_of(q.dtype));
-  }
-  c.expect_type("k", k, q.dtype);
-  c.expect_type("v", v, q.dtype);
+  c.expect_operands(q, k, v);
   const bool paged = p.cache.block_table != nullptr;
   const char* layout = paged ? "[pages, Hkv, P, D]" : "[B, Hkv, C, D]";
   c.expect_shape("k", k, layout, 4, paged ? k.shape[0] : q.shape[0], k.shape[1], k.shape[2],

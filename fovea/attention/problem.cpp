@@ -68,14 +68,7 @@ void expect_plans(Conditions& c, const AttentionProblem& p) {
 /// q, k, v among themselves, with the plans and with the score modifications.
 void expect_problem(Conditions& c, const AttentionProblem& p) {
   const TensorView &q = p.q, &k = p.k, &v = p.v;
-  c.expect_operand("q", q);
-  c.expect_operand("k", k);
-  c.expect_operand("v", v);
-  if (q.dtype != DType::kF32 && q.dtype != DType::kBF16 && q.dtype != DType::kF64) {
-    c.add("q of f32, bf16 or f64", name_of(q.dtype));
-  }
-  c.expect_type("k", k, q.dtype);
-  c.expect_type("v", v, q.dtype);
+  c.expect_operands(q, k, v);
   c.expect_shape("k", k, "[B, Hkv, Sk, D]", 4, q.shape[0], k.shape[1], k.shape[2], q.shape[3]);
   c.expect_shape("v", v, "[B, Hkv, Sk, Dv]", 4, q.shape[0], k.shape[1], k.shape[2], v.shape[3]);
   if (k.shape[1] > 0 ? q.shape[1] % k.shape[1] != 0 : q.shape[1] != 0) {
