@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT / "python"))
 
 CASE = re.compile(
     r"b(?P<b>\d+)_h(?P<h>\d+)(?:_kv(?P<kv>\d+))?_q(?P<q>\d+)_k(?P<k>\d+)_d(?P<d>\d+)"
-    r"_(?P<dtype>f32|bf16)_(?P<pattern>full|causal|(?:window|causal)\d+)_(?P<pass>fwd|bwd)"
+    r"_(?P<dtype>f32|bf16|f16)_(?P<pattern>full|causal|(?:window|causal)\d+)_(?P<pass>fwd|bwd)"
 )
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class Case:

@@ -17,8 +17,8 @@ namespace fovea {
 /// Shapes: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk, Dv]; Hq is a multiple of Hkv and
 /// query head h reads key head h / (Hq / Hkv). Any strides with a contiguous last dimension; packed
 /// tensors [T, H, D] are passed as [1, H, T, D] with a pattern within `segments`.
-/// D and Dv: multiples of 8 up to 256, may differ. One dtype for q, k, v: f32, bf16 or f64. A dense
-/// bias has the type of lse, or bf16 beside bf16 operands; a distance bias the type of lse.
+/// D and Dv: multiples of 8 up to 256, may differ. One dtype for q, k, v: f32, bf16, f16 or f64. A
+/// dense bias has the type of q or of lse, a distance bias the type of lse.
 struct AttentionProblem {
   TensorView q, k, v;
   const PlanSet* plans = nullptr;  ///< of the same B, Hq, Sq, Sk
@@ -57,11 +57,11 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
                                           const AttentionOutputs& outputs);
 
 /// Computes o and lse. Errors: kInvalidInput with all unmet conditions, kUnsupported where no
-/// engine can run the problem. Numerics: f32 accumulation and softmax for f32 and bf16 storage, one
-/// rounding at the end, f64 throughout for f64; bits do not depend on the thread count. Memory:
-/// scratch per thread of the order of a few tiles. Threads: core/parallel.h. Source: Rabe and
-/// Staats 2021; Dao et al. 2022 (FlashAttention), Alg. 1; Dao 2023, §3. Differs in: scores are kept
-/// transposed (a vector lane is a query), and the mask is a plan.
+/// engine can run the problem. Numerics: f32 accumulation and softmax for f32, bf16 and f16
+/// storage, one rounding at the end, f64 throughout for f64; bits do not depend on the thread
+/// count. Memory: scratch per thread of the order of a few tiles. Threads: core/parallel.h. Source:
+/// Rabe and Staats 2021; Dao et al. 2022 (FlashAttention), Alg. 1; Dao 2023, §3. Differs in: scores
+/// are kept transposed (a vector lane is a query), and the mask is a plan.
 Status attention_forward(const AttentionProblem& problem, const AttentionOutputs& outputs);
 
 /// Computes the gradients from the forward's o and lse. Same conditions, numerics and threads. A

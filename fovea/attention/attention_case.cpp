@@ -179,10 +179,12 @@ AttentionCase AttentionCase::parse(std::string_view id) {
     c.dtype = DType::kF32;
   } else if (type == "bf16") {
     c.dtype = DType::kBF16;
+  } else if (type == "f16") {
+    c.dtype = DType::kF16;
   } else if (type == "f64") {
     c.dtype = DType::kF64;
   } else {
-    fail(id, "a storage type f32, bf16 or f64", type);
+    fail(id, "a storage type f32, bf16, f16 or f64", type);
   }
   std::string form;
   for (++i; i < fields.size() && fields[i] != "fwd" && fields[i] != "bwd"; ++i) {
@@ -260,6 +262,8 @@ TensorView CaseScoreMod::bias_view(int64_t b, int64_t h, int64_t rows, int64_t l
       *reinterpret_cast<double*>(at) = x;
     } else if (type == DType::kF32) {
       *reinterpret_cast<float*>(at) = static_cast<float>(x);
+    } else if (type == DType::kF16) {
+      *reinterpret_cast<Float16*>(at) = Float16(static_cast<float>(x));
     } else {
       *reinterpret_cast<BFloat16*>(at) = BFloat16(static_cast<float>(x));
     }

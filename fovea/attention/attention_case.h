@@ -17,7 +17,7 @@ namespace fovea {
 ///     b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd[_drop10][_topleft][_bshd][_biashq]…
 ///
 /// batch, heads, kv heads (default: heads), query and key length, head dim, value dim (default: d),
-/// storage type (f32, bf16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
+/// storage type (f32, bf16, f16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
 /// alignment, tensors laid out [B, S, H, D]. Score modifications (pattern/score_mod.h): cosine;
 /// scales, one for each head; softcapN; alibi; sinks; distN, a distance bias with m = N; bias and
 /// the letters of the extents that are not 1: biasbhq is [B, H, Sq, Sk], bias is [1, 1, 1, Sk]. A
@@ -50,7 +50,7 @@ struct AttentionCase {
 /// alive while its mod() is used.
 class CaseScoreMod {
  public:
-  /// `type`: of the biases, f32, f64 or bf16 (of the dense one).
+  /// `type`: of the biases, f32, f64, and of the dense one bf16 or f16.
   CaseScoreMod(const AttentionCase& c, DType type);
   const ScoreMod& mod() const { return mod_; }
 

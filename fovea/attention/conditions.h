@@ -68,9 +68,6 @@ class Conditions {
     expect_operand("q", q);
     expect_operand("k", k);
     expect_operand("v", v);
-    if (q.dtype != DType::kF32 && q.dtype != DType::kBF16 && q.dtype != DType::kF64) {
-      add("q of f32, bf16 or f64", name_of(q.dtype));
-    }
     expect_type("k", k, q.dtype);
     expect_type("v", v, q.dtype);
   }

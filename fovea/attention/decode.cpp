@@ -214,6 +214,8 @@ class Decode {
       T x;
       if (q.dtype == DType::kBF16) {
         x = static_cast<float>(q.row<BFloat16>(tile.batch, head, query)[i]);
+      } else if (q.dtype == DType::kF16) {
+        x = static_cast<float>(q.row<Float16>(tile.batch, head, query)[i]);
       } else {
         x = q.row<T>(tile.batch, head, query)[i];
       }

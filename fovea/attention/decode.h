@@ -29,7 +29,7 @@ struct KvCache {
 /// those. A query before position 0 sees nothing.
 ///
 /// q [B, Hq, Sq, D]; Hq a multiple of Hkv; D and Dv multiples of 8 up to 256; one type for q, k, v:
-/// f32, bf16 or f64.
+/// f32, bf16, f16 or f64.
 struct DecodeProblem {
   TensorView q;
   KvCache cache;

@@ -21,7 +21,7 @@ namespace fovea {
 ///
 /// Shapes: q [B, H, Sq, D], k [B, H, Sk, D], v [B, H, Sk, Dv], Sq = Sk when causal; any strides
 /// with a contiguous last dimension; D and Dv multiples of 8 up to 256, may differ. One dtype for
-/// q, k, v: f32, bf16 or f64. A sequence is a batch element, or, with cu_seqlens (B = 1), rows
+/// q, k, v: f32, bf16, f16 or f64. A sequence is a batch element, or, with cu_seqlens (B = 1), rows
 /// [cu_seqlens[n], cu_seqlens[n + 1]). decay [B, H, S], natural logarithms <= 0, strides of 0
 /// allowed (one decay a head). States [N, H, D, Dv + normalise] for N sequences, contiguous, z last
 /// in a row. decay and states: f32 (f64 for f64 problems). Empty views: no decay, a state of zeros.
@@ -58,8 +58,8 @@ std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
 
 /// Computes o, denominator and the final state. One step of generation is a call of length 1 with
 /// the same memory as initial and final state. Errors: kInvalidInput with all unmet conditions.
-/// Numerics: f32 arithmetic and states for f32 and bf16 storage, f64 for f64; one rounding at the
-/// end; decays are added up as logarithms, so nothing overflows at any length; bits do not
+/// Numerics: f32 arithmetic and states for f32, bf16 and f16 storage, f64 for f64; one rounding at
+/// the end; decays are added up as logarithms, so nothing overflows at any length; bits do not
 /// depend on the thread count. A NaN or infinity reaches its chunk of 16 steps and what follows.
 /// Cost: 4·D·Dv multiply-adds a step and head and some for the chunks, linear in the length; memory
 /// beyond the results does not grow with it. Source: Katharopoulos et al. 2020; with a constant

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "fovea/core/float16.h"
+
 namespace fovea {
 
 /// Element types that cross the boundary between frameworks and kernels.

@@ -21,10 +21,10 @@ constexpr Choice kChoices[] = {
 #if defined(__x86_64__)
     // bf16. Processors with AMX have vdpbf16ps too, slower than their FMA (Sapphire Rapids).
     {&kAvx512Bf16Engine, Isa::kAvx512Bf16, Isa::kAvx512Bf16},
-    {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 widened
-    {&kAvx2Engine, Isa::kAvx2, Isa::kAmx},      // f32, bf16 widened
+    {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 and f16 widened
+    {&kAvx2Engine, Isa::kAvx2, Isa::kAmx},      // f32, bf16 and f16 widened
 #endif
-    {&kScalarEngine, Isa::kScalar, Isa::kAmx},  // f32, bf16 emulated, f64
+    {&kScalarEngine, Isa::kScalar, Isa::kAmx},  // f32, f16 widened, bf16 emulated, f64
 };
 
 }  // namespace

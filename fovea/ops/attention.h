@@ -33,7 +33,7 @@ struct AttentionArguments {
 /// Exact attention over a pattern, o = softmax(scale q·kᵀ over allowed pairs) v, differentiable.
 ///
 /// Shapes: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk, Dv], Hq a multiple of Hkv, D and Dv
-/// multiples of 8 up to 256; float32, bfloat16, float64, or float16 (through float32 copies). Any
+/// multiples of 8 up to 256; float32, bfloat16, float16 or float64. Any
 /// strides (a last dimension that is not contiguous is copied). `pattern`: pattern/pattern.h.
 /// Returns o [B, Hq, Sq, Dv], whose memory is laid out [B, Sq, Hq, Dv] so that joining heads copies
 /// nothing, and lse [B, Hq, Sq] (float32; float64 for float64): the softmax's log denominator,

@@ -158,9 +158,7 @@ class Prepared {
       bias_ = *call.bias;
       check_mod("bias", bias_, 1, 4);
       while (bias_.dim() < 4) bias_ = bias_.unsqueeze(0);
-      const bool in_place =
-          bias_.scalar_type() == q_.scalar_type() && q_.scalar_type() != at::kHalf;
-      bias_ = rows(in_place ? bias_ : bias_.to(row_type));
+      bias_ = rows(bias_.scalar_type() == q_.scalar_type() ? bias_ : bias_.to(row_type));
       mod.bias = view_of(bias_, "bias");
     }
     if (call.distance_bias) {
@@ -236,11 +234,6 @@ class Prepared {
   AttentionProblem problem_;
 };
 
-/// float16 is stored only: it is computed in float32 copies.
-Tensor computed(const Tensor& x) { return x.scalar_type() == at::kHalf ? x.to(at::kFloat) : x; }
-at::ScalarType computed_type(const Tensor& x) {
-  return x.scalar_type() == at::kHalf ? at::kFloat : x.scalar_type();
-}
 at::ScalarType lse_type(const Tensor& q) {
   return q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
@@ -262,26 +255,23 @@ Tensor as_lse(const MaybeTensor& d_lse, const Tensor& lse) {
 
 /// [B, H, S, D] whose memory is [B, S, H, D].
 Tensor empty_heads(const Tensor& like, int64_t heads, int64_t rows, int64_t dim) {
-  return at::empty({like.size(0), rows, heads, dim}, like.options().dtype(computed_type(like)))
-      .transpose(1, 2);
+  return at::empty({like.size(0), rows, heads, dim}, like.options()).transpose(1, 2);
 }
 
 Pair attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
   check_dims("fovea::attention", 4, {&q, &k, &v});
-  Prepared prepared("fovea::attention", computed(q), computed(k), computed(v), FOVEA_CALL_VALUE,
-                    nullptr, nullptr);
+  Prepared prepared("fovea::attention", q, k, v, FOVEA_CALL_VALUE, nullptr, nullptr);
   const Tensor o = empty_heads(q, q.size(1), q.size(2), v.size(3));
   const Tensor lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(lse_type(q)));
   prepared.forward(o, lse);
-  return {o.to(q.scalar_type()), lse};
+  return {o, lse};
 }
 
 Pair attention_statistics_cpu(const Tensor& q, const Tensor& k, const Tensor& lse,
                               FOVEA_CALL_PARAMETERS) {
   check_dims("fovea::attention_statistics", 4, {&q, &k});
-  const Tensor keys = computed(k);  // also for the values, which nobody reads
-  Prepared prepared("fovea::attention_statistics", computed(q), keys, keys, FOVEA_CALL_VALUE,
-                    nullptr, nullptr);
+  // The keys also for the values, which nobody reads.
+  Prepared prepared("fovea::attention_statistics", q, k, k, FOVEA_CALL_VALUE, nullptr, nullptr);
   const auto rows = [&](int64_t length) {
     return at::empty({q.size(0), q.size(1), length}, q.options().dtype(lse_type(q)));
   };
@@ -295,32 +285,24 @@ Gradients attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, co
                                  const Tensor& lse, FOVEA_BACKWARD_PARAMETERS) {
   const AttentionCall call = FOVEA_BACKWARD_VALUE;
   check_dims("fovea::attention_backward", 4, {&d_o, &q, &k, &v, &o});
-  Prepared prepared("fovea::attention_backward", computed(q), computed(k), computed(v), call,
-                    nullptr, nullptr);
+  Prepared prepared("fovea::attention_backward", q, k, v, call, nullptr, nullptr);
   const Tensor d_q = empty_heads(q, q.size(1), q.size(2), q.size(3));
   const Tensor d_k = empty_heads(k, k.size(1), k.size(2), k.size(3));
   const Tensor d_v = empty_heads(v, v.size(1), v.size(2), v.size(3));
-  const auto [d_bias, d_distance_bias, d_sinks, d_scales] = prepared.backward(
-      computed(o), lse, d_o.to(computed_type(q)), as_lse(d_lse, lse), d_q, d_k, d_v, call);
-  return {d_q.to(q.scalar_type()),
-          d_k.to(q.scalar_type()),
-          d_v.to(q.scalar_type()),
-          d_bias,
-          d_distance_bias,
-          d_sinks,
-          d_scales};
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales] =
+      prepared.backward(o, lse, d_o.to(q.scalar_type()), as_lse(d_lse, lse), d_q, d_k, d_v, call);
+  return {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales};
 }
 
 Pair attention_varlen_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
                           const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
   check_dims("fovea::attention_varlen", 3, {&q, &k, &v});
-  Prepared prepared("fovea::attention_varlen", as_batch(computed(q)), as_batch(computed(k)),
-                    as_batch(computed(v)), FOVEA_CALL_VALUE, &cu_q, &cu_k);
-  const Tensor o =
-      at::empty({q.size(0), q.size(1), v.size(2)}, q.options().dtype(computed_type(q)));
+  Prepared prepared("fovea::attention_varlen", as_batch(q), as_batch(k), as_batch(v),
+                    FOVEA_CALL_VALUE, &cu_q, &cu_k);
+  const Tensor o = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
   const Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(lse_type(q)));
   prepared.forward(as_batch(o), lse.unsqueeze(0));
-  return {o.to(q.scalar_type()), lse};
+  return {o, lse};
 }
 
 Gradients attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse,
@@ -329,24 +311,16 @@ Gradients attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
                                         const Tensor& cu_k, FOVEA_BACKWARD_PARAMETERS) {
   const AttentionCall call = FOVEA_BACKWARD_VALUE;
   check_dims("fovea::attention_varlen_backward", 3, {&d_o, &q, &k, &v, &o});
-  Prepared prepared("fovea::attention_varlen_backward", as_batch(computed(q)),
-                    as_batch(computed(k)), as_batch(computed(v)), call, &cu_q, &cu_k);
-  const auto empty_as = [](const Tensor& x) {
-    return at::empty(x.sizes(), x.options().dtype(computed_type(x)));
-  };
+  Prepared prepared("fovea::attention_varlen_backward", as_batch(q), as_batch(k), as_batch(v), call,
+                    &cu_q, &cu_k);
+  const auto empty_as = [](const Tensor& x) { return at::empty(x.sizes(), x.options()); };
   const Tensor d_q = empty_as(q), d_k = empty_as(k), d_v = empty_as(v);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
   const auto [d_bias, d_distance_bias, d_sinks, d_scales] =
-      prepared.backward(as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(computed_type(q))),
+      prepared.backward(as_batch(o), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
                         d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), as_batch(d_q),
                         as_batch(d_k), as_batch(d_v), call);
-  return {d_q.to(q.scalar_type()),
-          d_k.to(q.scalar_type()),
-          d_v.to(q.scalar_type()),
-          d_bias,
-          d_distance_bias,
-          d_sinks,
-          d_scales};
+  return {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales};
 }
 
 /// Queries, keys and values of [T, Hq + 2 Hkv, D], as [1, H, T, D] views.
@@ -362,12 +336,12 @@ std::array<Tensor, 3> split_qkv(const char* name, const Tensor& qkv, int64_t hea
 Pair attention_qkv_cpu(const Tensor& qkv, int64_t heads, const Tensor& cu_seqlens,
                        FOVEA_CALL_PARAMETERS) {
   check_dims("fovea::attention_qkv", 3, {&qkv});
-  const auto [q, k, v] = split_qkv("fovea::attention_qkv", computed(qkv), heads);
+  const auto [q, k, v] = split_qkv("fovea::attention_qkv", qkv, heads);
   Prepared prepared("fovea::attention_qkv", q, k, v, FOVEA_CALL_VALUE, &cu_seqlens, &cu_seqlens);
   const Tensor o = at::empty({qkv.size(0), heads, qkv.size(2)}, q.options());
   const Tensor lse = at::empty({heads, qkv.size(0)}, q.options().dtype(lse_type(q)));
   prepared.forward(as_batch(o), lse.unsqueeze(0));
-  return {o.to(qkv.scalar_type()), lse};
+  return {o, lse};
 }
 
 QkvGradients attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse,
@@ -377,15 +351,15 @@ QkvGradients attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
   const AttentionCall call = FOVEA_BACKWARD_VALUE;
   check_dims("fovea::attention_qkv_backward", 3, {&d_o, &qkv, &o});
   const char* name = "fovea::attention_qkv_backward";
-  const auto [q, k, v] = split_qkv(name, computed(qkv), heads);
+  const auto [q, k, v] = split_qkv(name, qkv, heads);
   Prepared prepared(name, q, k, v, call, &cu_seqlens, &cu_seqlens);
   const Tensor d_qkv = at::empty(qkv.sizes(), q.options());
   const auto [d_q, d_k, d_v] = split_qkv(name, d_qkv, heads);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
   const auto [d_bias, d_distance_bias, d_sinks, d_scales] = prepared.backward(
-      as_batch(computed(o)), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
+      as_batch(o), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
       d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), d_q, d_k, d_v, call);
-  return {d_qkv.to(qkv.scalar_type()), d_bias, d_distance_bias, d_sinks, d_scales};
+  return {d_qkv, d_bias, d_distance_bias, d_sinks, d_scales};
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct LinearAttentionArguments {
 /// 2020).
 ///
 /// Shapes: q [B, H, Sq, D], k [B, H, Sk, D], v [B, H, Sk, Dv], Sq = Sk when causal, D and Dv
-/// multiples of 8 up to 256; float32, bfloat16, float64, or float16 (through float32 copies).
+/// multiples of 8 up to 256; float32, bfloat16, float16 or float64.
 /// Returns o [B, H, Sq, Dv], whose memory is laid out [B, Sq, H, Dv], and the final state
 /// [N, H, D, Dv + normalise] (float32; float64 for float64), N = B. Errors: c10::Error that lists
 /// every unmet condition. Numerics, cost: attention/linear_attention.h. Threads:

@@ -17,10 +17,6 @@ namespace {
 using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 
-/// float16 is stored only: it is computed in float32 copies.
-at::ScalarType computed_type(const Tensor& x) {
-  return x.scalar_type() == at::kHalf ? at::kFloat : x.scalar_type();
-}
 at::ScalarType state_type(const Tensor& q) {
   return q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
@@ -152,10 +148,8 @@ class Prepared {
     problem_.eps = call.eps;
   }
 
-  /// In the computed type, four-dimensional, with contiguous rows.
-  Tensor rows(const Tensor& x) const {
-    return with_contiguous_rows(as_batch(x.to(computed_type(x)), call_));
-  }
+  /// Four-dimensional, with contiguous rows.
+  Tensor rows(const Tensor& x) const { return with_contiguous_rows(as_batch(x, call_)); }
   Tensor dense(const Tensor& state) const { return state.to(state_type_).contiguous(); }
 
   LinearAttentionOutputs outputs(const Tensor& o, const Tensor& denominator) const {
@@ -192,11 +186,11 @@ LinearOutputs linear_attention_cpu(const Tensor& q, const Tensor& k, const Tenso
   const LinearCall call = FOVEA_LINEAR_VALUE;
   check_dims(name, call, {&q, &k, &v});
   const Prepared prepared(name, q, k, v, call);
-  auto [o, denominator, final_state] = empty_outputs(q.to(computed_type(q)), v, call);
+  auto [o, denominator, final_state] = empty_outputs(q, v, call);
   LinearAttentionOutputs out = prepared.outputs(as_batch(o, call), denominator);
   out.final_state = view_of(final_state, "final_state");
   prepared.run([&] { return linear_attention_forward(prepared.problem(), out); });
-  return {o.to(q.scalar_type()), denominator, final_state};
+  return {o, denominator, final_state};
 }
 
 LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_final_state,
@@ -207,8 +201,7 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
   const LinearCall call = FOVEA_LINEAR_VALUE;
   check_dims(name, call, {&d_o, &q, &k, &v, &o});
   const Prepared prepared(name, q, k, v, call);
-  auto [d_q, d_k, d_v, d_decay, d_initial] =
-      empty_gradients(q.to(computed_type(q)), k.to(computed_type(k)), v.to(computed_type(v)), call);
+  auto [d_q, d_k, d_v, d_decay, d_initial] = empty_gradients(q, k, v, call);
   if (call.decay) d_decay = at::empty(call.decay->sizes(), q.options().dtype(state_type(q)));
   if (call.initial_state) d_initial = empty_state(q, v, call);
 
@@ -229,8 +222,7 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
   prepared.run([&] { return linear_attention_backward(prepared.problem(), out, g); });
   if (call.decay) d_decay = d_decay.to(call.decay->scalar_type());
   if (call.initial_state) d_initial = d_initial.to(call.initial_state->scalar_type());
-  return {d_q.to(q.scalar_type()), d_k.to(k.scalar_type()), d_v.to(v.scalar_type()), d_decay,
-          d_initial};
+  return {d_q, d_k, d_v, d_decay, d_initial};
 }
 
 }  // namespace

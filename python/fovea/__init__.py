@@ -88,7 +88,7 @@ def attention(
 
     Shapes: query [B, Hq, Sq, D], key [B, Hkv, Sk, D], value [B, Hkv, Sk, Dv] with Hq a multiple of
     Hkv (grouped-query attention, nothing is copied), D and Dv multiples of 8 up to 256; float32,
-    bfloat16, float16 (computed in float32) or float64; CPU.
+    bfloat16, float16 or float64; CPU.
 
     ``pattern``: ``full``, ``causal``, ``window(left,right)`` (inclusive), ``dilated``, ``chunked``,
     ``global(n)`` and others, joined by ``&`` and ``|``; for example
@@ -211,7 +211,7 @@ def linear_attention(
     Unless ``causal``, every query reads the state after the last key, and there is no decay.
 
     Shapes: query [B, H, Sq, D], key [B, H, Sk, D], value [B, H, Sk, Dv]; D and Dv multiples of 8 up
-    to 256; float32, bfloat16, float16 (computed in float32) or float64; CPU. Packed documents:
+    to 256; float32, bfloat16, float16 or float64; CPU. Packed documents:
     [T, H, D] with ``cu_seqlens`` int32 [N + 1] (a pair for queries and keys where they differ).
     ``decay`` holds natural logarithms <= 0: [H] (one a head, as RetNet) or [B, H, S], packed [T, H]
     (one a step, as Mamba-2). A state is [N, H, D, Dv + 1] (Dv if not ``normalise``) in float32,

@@ -71,7 +71,8 @@ TEST(AttentionCase, SaysWhatIsWrong) {
     const char *id, *message;
   } rows[] = {
       {"h1_q9", "expected bN as field 1, got \"h1\""},
-      {"b1_h1_q9_k9_d8_int8_full_fwd", "expected a storage type f32, bf16 or f64, got \"int8\""},
+      {"b1_h1_q9_k9_d8_int8_full_fwd",
+       "expected a storage type f32, bf16, f16 or f64, got \"int8\""},
       {"b1_h1_q9_k9_d8_f32_full", "expected fwd or bwd after the pattern"},
       {"b1_h1_q9_k9_d8_f32_full_fwd_x", "expected an option dropN (N < 100), topleft, bshd"},
       {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "alibi, sinks, distN or bias[b][h][q]"},

@@ -176,7 +176,7 @@ void expect_oracle(const DecodeRun& run, bool bf16_operands) {
 class DecodeTest : public ::testing::TestWithParam<DecodeCase> {};
 
 TEST_P(DecodeTest, MatchesOracleOnEveryEngine) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
     for (const Isa isa : runnable_isas()) {
       if (dtype == DType::kF64 && isa != Isa::kScalar) continue;
       const ForcedIsa forced(isa);

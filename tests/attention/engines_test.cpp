@@ -15,7 +15,7 @@ class Engines : public ::testing::TestWithParam<const char*> {};
 TEST_P(Engines, MatchOracle) {
   const std::string id = GetParam();
   const size_t at = id.find("_T_");  // every storage type
-  for (const char* type : {"f32", "bf16", "f64"}) {
+  for (const char* type : {"f32", "bf16", "f16", "f64"}) {
     const CaseTensors t(
         AttentionCase::parse(id.substr(0, at) + "_" + type + "_" + id.substr(at + 3)));
     check_on_every_engine(t);
@@ -120,7 +120,7 @@ INSTANTIATE_TEST_SUITE_P(Long, Engines,
                                            "b4_h8_q260_k260_d8_T_causal_bwd_biasbhq_dist30"));
 
 TEST(Attention, ReadsStridedAndMisalignedRows) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
     AttentionCase c = AttentionCase::parse("b2_h4_kv2_q70_k90_d40_v24_f32_causal_bwd");
     c.dtype = dtype;
     for (const int64_t pad : {1, 3, 24}) {
@@ -235,7 +235,7 @@ void check_unused_rows(const std::string& id, double poison) {
 TEST(Attention, UnusedRowsNeverLeak) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double inf = std::numeric_limits<double>::infinity();
-  for (const char* type : {"f32", "bf16", "f64"}) {
+  for (const char* type : {"f32", "bf16", "f16", "f64"}) {
     for (const double poison : {nan, inf}) {
       for (const std::string pattern :
            {"q131_k17_d16_T_causal", "q150_k150_d16_T_key_lengths", "q90_k300_d16_T_window5",
@@ -294,7 +294,8 @@ TEST(Attention, DocumentsNeverLeak) {
 TEST(Attention, BitsDoNotDependOnThreads) {
   for (const char* id :
        {"b1_h1_q900_k900_d32_f32_causal_bwd", "b1_h3_kv1_q700_k700_d32_f32_window90+global2_bwd",
-        "b2_h2_q500_k500_d64_bf16_full_bwd_drop10", "b1_h2_q300_k300_d16_f64_causal_bwd"}) {
+        "b2_h2_q500_k500_d64_bf16_full_bwd_drop10", "b2_h2_q200_k200_d64_f16_full_bwd",
+        "b1_h2_q300_k300_d16_f64_causal_bwd"}) {
     for (const Isa isa : runnable_isas()) {
       const ForcedIsa forced(isa);
       const AttentionCase c = AttentionCase::parse(id);
@@ -323,7 +324,7 @@ TEST(Attention, BitsDoNotDependOnThreads) {
 TEST(Attention, CausalPrefixEqualsTruncatedRun) {
   for (const Isa isa : runnable_isas()) {
     const ForcedIsa forced(isa);
-    for (const std::string type : {"f32", "bf16"}) {
+    for (const std::string type : {"f32", "bf16", "f16"}) {
       SCOPED_TRACE(type + " on " + name_of(isa));
       CaseTensors whole(AttentionCase::parse("b1_h1_q200_k200_d32_" + type + "_causal_fwd"));
       CaseTensors prefix(AttentionCase::parse("b1_h1_q91_k91_d32_" + type + "_causal_fwd"));
@@ -383,6 +384,7 @@ TEST(Attention, ForcedIsaRuns) {
     const ForcedIsa forced(isa);
     EXPECT_EQ(engine_name(DType::kBF16), name_of(isa));
     EXPECT_EQ(engine_name(DType::kF32), name_of(std::min(isa, Isa::kAvx512)));
+    EXPECT_EQ(engine_name(DType::kF16), engine_name(DType::kF32));
     EXPECT_EQ(engine_name(DType::kF64), "scalar");
   }
 }

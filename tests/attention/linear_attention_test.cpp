@@ -44,7 +44,7 @@ void check(const LinearTensors& t, const LinearExpectation& expected) {
 
 /// Every storage type on every engine (of f64 there is one).
 void check_everywhere(LinearCase c) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
     c.dtype = dtype;
     const LinearTensors t(c);
     const LinearExpectation expected(t);
@@ -208,7 +208,7 @@ TEST(LinearAttention, StepByStepIsTheWhole) {
   c.heads = 1;
   c.decay = DecayKind::kStep;
   c.states = true;
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     c.dtype = dtype;
     const LinearTensors t(c);
     const LinearExpectation expected(t);

@@ -25,8 +25,8 @@ class RandomCase {
     const std::string pattern = pattern_of(q_len == kv_len);
     std::string id = "b" + text(number(1, 3)) + "_h" + text(heads) + "_kv" + text(kv_heads) + "_q" +
                      text(q_len) + "_k" + text(kv_len) + "_d" + text(8 * number(1, 12)) + "_v" +
-                     text(8 * number(1, 12)) + "_" + one_of({"f32", "bf16", "bf16", "f64"}) + "_" +
-                     pattern + (chance(0.7) ? "_bwd" : "_fwd");
+                     text(8 * number(1, 12)) + "_" + one_of({"f32", "bf16", "bf16", "f16", "f64"}) +
+                     "_" + pattern + (chance(0.7) ? "_bwd" : "_fwd");
     if (chance(0.2)) id += "_drop" + text(number(1, 90));
     if (chance(0.1)) id += "_topleft";
     if (chance(0.3)) id += "_bshd";

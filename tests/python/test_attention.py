@@ -28,7 +28,7 @@ def test_definition_forward_and_backward(pattern):
 
 
 @pytest.mark.parametrize("pattern", ["full", "causal", "window(5,3)"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_no_worse_than_twice_torch(pattern, dtype):
     """Against float64, our error is at most twice that of torch's kernel in the same type."""
     n, d = 200, 64
@@ -178,10 +178,28 @@ def test_strides(make):
     assert torch.equal(fovea.attention(make(q), make(k), make(v)), fovea.attention(q, k, v))
 
 
-def test_float16_through_float32():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_makes_no_copies_in_another_type(dtype):
+    """Rows are widened a tile at a time: what torch sees of a call allocates results only."""
+    leaves = [x.detach().to(dtype).requires_grad_() for x in operands()]
+    bias = torch.randn(4, 19, 23).to(dtype)
+    q, k, v, cu = packed_operands([3, 9], dtype=dtype, grad=False)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, record_shapes=True) as profile:
+        o = fovea.attention(*leaves, bias=bias)
+        torch.autograd.grad(o, leaves, torch.ones_like(o))
+        fovea.attention_varlen(q, k, v, cu, cu)
+        fovea.linear_attention(leaves[0], leaves[0], leaves[0])
+    names = {event.name for event in profile.events()}
+    assert {"fovea::attention", "fovea::attention_backward", "fovea::linear_attention"} <= names
+    copies = [e.input_shapes[0] for e in profile.events() if e.name in ("aten::_to_copy", "aten::copy_")]
+    assert all(math.prod(shape) == 0 for shape in copies)
+
+
+def test_float16_is_float32_rounded_once():
     q, k, v = [x.detach().half() for x in operands()]
-    o = fovea.attention(q, k, v)
-    assert o.dtype == torch.float16
+    o, lse = fovea.attention(q, k, v, return_lse=True)
+    assert o.dtype == torch.float16 and lse.dtype == torch.float32
     assert torch.equal(o, fovea.attention(q.float(), k.float(), v.float()).half())
 
 

@@ -106,7 +106,7 @@ def test_packed_is_separate_and_states_carry_on():
     torch.testing.assert_close(state, last, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_no_worse_than_twice_the_formula_in_the_same_type(dtype):
     low = [x.detach().to(dtype).requires_grad_() for x in operands(sq=200, d=64, dv=64)]
     exact = [x.detach().double().requires_grad_() for x in low]

@@ -80,6 +80,7 @@ class Tensor {
   static double get(const TensorView& v, int64_t i) {
     if (v.dtype == DType::kF64) return static_cast<const double*>(v.data)[i];
     if (v.dtype == DType::kF32) return static_cast<const float*>(v.data)[i];
+    if (v.dtype == DType::kF16) return static_cast<float>(static_cast<const Float16*>(v.data)[i]);
     return static_cast<float>(static_cast<const BFloat16*>(v.data)[i]);
   }
   static void set(const TensorView& v, int64_t i, double x) {
@@ -87,6 +88,8 @@ class Tensor {
       static_cast<double*>(v.data)[i] = x;
     } else if (v.dtype == DType::kF32) {
       static_cast<float*>(v.data)[i] = static_cast<float>(x);
+    } else if (v.dtype == DType::kF16) {
+      static_cast<Float16*>(v.data)[i] = Float16(static_cast<float>(x));
     } else {
       static_cast<BFloat16*>(v.data)[i] = BFloat16(static_cast<float>(x));
     }

@@ -321,7 +321,7 @@ class LinearExpectation {
 
   void push(Bounded& to, double value, double size, double more, double storage) const {
     to.value.push_back(value);
-    to.bound.push_back((factor_ + more) * size + storage * std::fabs(value));
+    to.bound.push_back((factor_ + more) * size + (storage > 0 ? rounding(t_.c.dtype, value) : 0));
   }
 
   const LinearTensors& t_;

@@ -26,6 +26,12 @@ inline double eps(DType dtype) {
   return 0;
 }
 
+/// Largest error of one rounding of x to the storage type: half its spacing there.
+inline double rounding(DType dtype, double x) {
+  const double smallest = dtype == DType::kF16 ? 0x1p-25 : 0;  // half of f16's least spacing
+  return std::max(eps(dtype) / 2 * std::fabs(x), smallest);
+}
+
 inline double max_abs(const std::vector<double>& x) {
   double max = 0;
   for (const double value : x) max = std::max(max, std::isfinite(value) ? std::fabs(value) : 0.0);
@@ -54,7 +60,8 @@ inline double min_norm(const std::vector<double>& x, int64_t dim) {
 }
 
 /// Bounds on an engine's error, each a formula in eps and sizes. `u` is eps of the arithmetic
-/// (f32 for f32 and bf16 storage), `s` eps of the storage type. A matrix unit of bf16 operands
+/// (f32 for f32, bf16 and f16 storage), `s` eps of the storage type; s/2 · x is half the spacing at
+/// x, which for f16 is at least 2^-25. A matrix unit of bf16 operands
 /// rounds weights and dS to them, relatively by r = s/2, and has an exponential good to e = 2^-18;
 /// others have r = e = 0.
 ///
@@ -123,7 +130,7 @@ inline double modification_size(const reference::Problem& p, double score_size) 
 /// The terms that forward and backward share.
 struct WeightErrors {
   WeightErrors(const reference::Problem& p, DType dtype, bool bf16_operands)
-      : u(eps(dtype == DType::kF64 ? DType::kF64 : DType::kF32)), s(eps(dtype)) {
+      : u(eps(dtype == DType::kF64 ? DType::kF64 : DType::kF32)), s(eps(dtype)), storage(dtype) {
     const ScoreMod& mod = p.score_mod;
     scale = std::fabs(mod.scale != 0 ? mod.scale : 1 / std::sqrt(static_cast<double>(p.head_dim)));
     if (mod.scales) scale = max_abs({mod.scales, mod.scales + p.heads});
@@ -133,11 +140,12 @@ struct WeightErrors {
     rounded = weight + (bf16_operands ? s / 2 : 0);
   }
   double o(const reference::Problem& p, const reference::Forward& forward) const {
-    return rounded / (1 - p.dropout_p) * max_abs(p.v) + s / 2 * max_abs(forward.o);
+    return rounded / (1 - p.dropout_p) * max_abs(p.v) + rounding(storage, max_abs(forward.o));
   }
   double lse(const reference::Forward& forward) const { return weight + u * max_abs(forward.lse); }
 
   double u, s, scale, dot, weight, rounded;
+  DType storage;
 };
 
 inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
@@ -162,9 +170,9 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                          (t.c.bias_heads ? 1 : static_cast<double>(p.heads));
   return {e.o(p, forward),
           e.lse(forward),
-          e.scale * factor_q * ds + s / 2 * max_abs(backward.d_q),
-          e.scale * factor_k * ds * mass + s / 2 * max_abs(backward.d_k),
-          rounded * kept * max_abs(d_o) * mass + s / 2 * max_abs(backward.d_v),
+          e.scale * factor_q * ds + rounding(e.storage, max_abs(backward.d_q)),
+          e.scale * factor_k * ds * mass + rounding(e.storage, max_abs(backward.d_k)),
+          rounded * kept * max_abs(d_o) * mass + rounding(e.storage, max_abs(backward.d_v)),
           ds * sharers * (t.c.bias_queries ? 1 : mass),
           2 * ds * std::sqrt(rows),
           2 * ds * std::sqrt(rows) * e.dot,

@@ -61,6 +61,7 @@ class Operand {
       if (c.dtype == DType::kF64) static_cast<double*>(view_.data)[i] = x;
       if (c.dtype == DType::kF32) static_cast<float*>(view_.data)[i] = x;
       if (c.dtype == DType::kBF16) static_cast<BFloat16*>(view_.data)[i] = BFloat16(x);
+      if (c.dtype == DType::kF16) static_cast<Float16*>(view_.data)[i] = Float16(x);
     }
   }
   const TensorView& view() const { return view_; }

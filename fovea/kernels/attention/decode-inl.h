@@ -166,9 +166,11 @@ HWY_INLINE void decode_rows(const DecodeTile<T>& tile, const CacheRows& keys) {
 
 template <typename T>
 void decode_keys(const DecodeTile<T>& tile, const CacheRows& keys) {
-  if constexpr (sizeof(T) == 8) return decode_rows<double>(tile, keys);
-  if (keys.dtype == DType::kBF16) return decode_rows<BFloat16>(tile, keys);
-  if constexpr (sizeof(T) == 4) decode_rows<float>(tile, keys);
+  if constexpr (sizeof(T) == 4) {
+    if (keys.dtype == DType::kBF16) return decode_rows<BFloat16>(tile, keys);
+    if (keys.dtype == DType::kF16) return decode_rows<Float16>(tile, keys);
+  }
+  decode_rows<T>(tile, keys);
 }
 
 }  // namespace

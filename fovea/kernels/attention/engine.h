@@ -42,7 +42,7 @@ struct ScoreModTile {
   T sink = 0;                       ///< times log2 e
   bool has_sink = false;
   const void* bias = nullptr;        ///< [64 rows, Sk] from the tile's first query and key 0 on
-  DType bias_dtype = DType::kF32;    ///< of T, or bf16
+  DType bias_dtype = DType::kF32;    ///< of T, bf16 or f16
   int64_t bias_stride = 0;           ///< elements between queries; 0: all queries share one row
   T slope = 0;                       ///< of ALiBi, times log2 e
   const T* distance_bias = nullptr;  ///< [2 radius + 1]
@@ -202,8 +202,8 @@ struct Engine {
   const LinearKernels<float>* linear_f32 = nullptr;  ///< wherever f32 is; likewise linear_f64
   const LinearKernels<double>* linear_f64 = nullptr;
 
-  /// Calls `body` with the table that runs problems of this storage type; bf16 rows are widened
-  /// where there is no matrix unit for them. False when there is none.
+  /// Calls `body` with the table that runs problems of this storage type; f16 rows are widened, and
+  /// bf16 rows where there is no matrix unit for them. False when there is none.
   template <typename Body>
   bool with_kernels(DType dtype, const Body& body) const {
     if (dtype == DType::kF64) return call(f64, body);

@@ -76,14 +76,16 @@ HWY_NOINLINE void cap_gradients(const T* slopes, const Part& part, T* d_s) {
 
 template <typename T, typename S>
 HWY_INLINE T bias_value(const S* bias, int64_t i) {
-  if constexpr (sizeof(S) == 2) {  // bf16 is the upper half of an f32
-    const uint32_t bits = static_cast<uint32_t>(bias[i].bits) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-  } else {
-    return bias[i];
-  }
+  return hn::GetLane(load_as(hn::CappedTag<T, 1>(), bias + i));
+}
+
+/// to[i] = bias[i], i in [0, n).
+template <typename T, typename S>
+HWY_INLINE void widen_bias(const S* HWY_RESTRICT bias, int n, T* HWY_RESTRICT to) {
+  const Tag<T> d;
+  int i = 0;
+  for (; i + kLanesOf<T> <= n; i += kLanesOf<T>) hn::StoreU(load_as(d, bias + i), d, to + i);
+  for (; i < n; ++i) to[i] = bias_value<T>(bias, i);
 }
 
 /// Adds a bias that differs between queries: its rows are transposed through `panel`. Lanes beyond
@@ -103,8 +105,8 @@ HWY_INLINE void add_bias_rows(const ScoreModTile<T>& mod, const S* bias, const P
       std::memset(to, 0, sizeof(T) * static_cast<size_t>(count));
       continue;
     }
-    const S* HWY_RESTRICT from = bias + (part.lane + r) * mod.bias_stride;
-    for (int c = part.begin; c < part.end; ++c) to[c - begin] = bias_value<T>(from, c);
+    widen_bias(bias + (part.lane + r) * mod.bias_stride + part.begin, part.end - part.begin,
+               to + part.begin - begin);
   }
   transpose(copy, kTile, lanes4, count, static_cast<T>(kLog2OfE),
             bias_t + begin * kLaneStride + part.lane, kLaneStride);
@@ -139,6 +141,7 @@ HWY_NOINLINE void add_bias(const ScoreModTile<T>& mod, uint32_t first_key, const
   };
   if constexpr (sizeof(T) == 4) {
     if (mod.bias_dtype == DType::kBF16) return add(static_cast<const BFloat16*>(mod.bias));
+    if (mod.bias_dtype == DType::kF16) return add(static_cast<const Float16*>(mod.bias));
   }
   add(static_cast<const T*>(mod.bias));
 }

@@ -98,6 +98,29 @@ HWY_INLINE hn::Vec<D> load_as(D d, const BFloat16* src) {  // bf16 is the upper 
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, bits)));
 }
 
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const Float16* src) {
+#if HWY_TARGET == HWY_SCALAR  // Highway's own is not exact there
+  return hn::Set(d, static_cast<float>(*src));
+#else
+  const hn::Rebind<uint16_t, D> du16;
+  const hn::Rebind<hwy::float16_t, D> d16;
+  return hn::PromoteTo(d, hn::BitCast(d16, hn::LoadU(du16, &src->bits)));
+#endif
+}
+
+/// Stores a vector, rounded to nearest even; a NaN stays a NaN.
+template <class D>
+HWY_INLINE void store_as(D, hn::Vec<D> x, Float16* dst) {
+#if HWY_TARGET == HWY_SCALAR
+  *dst = Float16(hn::GetLane(x));
+#else
+  const hn::Rebind<uint16_t, D> du16;
+  const hn::Rebind<hwy::float16_t, D> d16;
+  hn::StoreU(hn::BitCast(du16, hn::DemoteTo(d16, x)), du16, &dst->bits);
+#endif
+}
+
 /// True when x [n] holds neither NaN nor infinity; n is a multiple of 8.
 template <typename S, typename T = SumOf<S>>
 HWY_INLINE bool all_finite(const S* x, int n) {
@@ -131,7 +154,7 @@ HWY_INLINE void load_rows_of(D d, const S* src, int64_t stride, int rows, int di
   }
 }
 
-/// Rows of Op itself or, for Op = float, of bf16: what unmet_conditions() lets through.
+/// Rows of Op itself or, for Op = float, of bf16 or f16: what unmet_conditions() lets through.
 template <typename Op>
 void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
                Op* dst, int ld) {
@@ -154,6 +177,7 @@ void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padde
     };
     if constexpr (sizeof(Op) == 4) {
       if (dtype == DType::kBF16) return load(static_cast<const BFloat16*>(src));
+      if (dtype == DType::kF16) return load(static_cast<const Float16*>(src));
     }
     load(static_cast<const Op*>(src));
   }
@@ -167,6 +191,14 @@ HWY_INLINE uint16_t bf16_bits(float value) {
   return static_cast<uint16_t>((value != value ? (u | 0x400000u) : rounded) >> 16);
 }
 
+/// dst[c] = factor · src[c], rounded to f16; `dim` is a multiple of 8.
+HWY_INLINE void store_f16_row(const float* src, int dim, float factor, Float16* dst) {
+  const hn::CappedTag<float, 8> d;
+  const int step = static_cast<int>(hn::Lanes(d));
+  const auto scale = hn::Set(d, factor);
+  for (int c = 0; c < dim; c += step) store_as(d, hn::Mul(scale, hn::LoadU(d, src + c)), dst + c);
+}
+
 template <typename T>
 void store_rows(const T* src, int ld, int rows, int dim, T factor, void* dst, DType dtype,
                 int64_t stride) {
@@ -175,6 +207,10 @@ void store_rows(const T* src, int ld, int rows, int dim, T factor, void* dst, DT
     if (dtype == DType::kBF16) {
       uint16_t* HWY_RESTRICT out = static_cast<uint16_t*>(dst) + r * stride;
       for (int c = 0; c < dim; ++c) out[c] = bf16_bits(static_cast<float>(factor * in[c]));
+    } else if (dtype == DType::kF16) {
+      if constexpr (sizeof(T) == 4) {
+        store_f16_row(in, dim, factor, static_cast<Float16*>(dst) + r * stride);
+      }
     } else if (dtype == DType::kF32) {
       float* HWY_RESTRICT out = static_cast<float*>(dst) + r * stride;
       for (int c = 0; c < dim; ++c) out[c] = static_cast<float>(factor * in[c]);
@@ -303,6 +339,7 @@ void stored_row_dots(const void* a, int64_t a_stride, const void* b, int64_t b_s
   };
   if constexpr (sizeof(T) == 4) {
     if (dtype == DType::kBF16) return dots(static_cast<const BFloat16*>(a));
+    if (dtype == DType::kF16) return dots(static_cast<const Float16*>(a));
   }
   dots(static_cast<const T*>(a));
 }

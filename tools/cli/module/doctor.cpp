@@ -106,6 +106,7 @@ int doctor_command(const io::Json& options) {
       {"engines",
        {{"f32", engine_name(DType::kF32)},
         {"bf16", engine_name(DType::kBF16)},
+        {"f16", engine_name(DType::kF16)},
         {"f64", engine_name(DType::kF64)}}},
       {"torch_isa", at::get_cpu_capability()},
       {"cache_bytes", {{"l1d", cpu.l1d_bytes}, {"l2", cpu.l2_bytes}, {"l3", cpu.l3_bytes}}},
