@@ -121,11 +121,25 @@ std::string percent(int64_t part, int64_t all) {
   return text;
 }
 
-std::string to_text(const FileReport& file, int64_t number) {
+// The first of many messages of a kind, and how many more there are.
+std::string first_of(const std::vector<std::string>& messages, int64_t count, const char* kind) {
+  constexpr int64_t kShown = 10;
+  const int64_t shown = std::min({count, kShown, static_cast<int64_t>(messages.size())});
+  std::string out;
+  for (int64_t i = 0; i < shown; ++i) {
+    out += std::string("  ") + kind + ": " + messages[static_cast<size_t>(i)] + "\n";
+  }
+  if (count > shown) {
+    out += "  and " + std::to_string(count - shown) + " more of this kind: " + kind + "\n";
+  }
+  return out;
+}
+
+std::string to_text(const FileReport& file) {
   std::string out = file.path + ": " + std::to_string(file.examples) + " examples\n";
   for (const auto& [label, count] : file.labels) {
     out += "  label " + label + ": " + std::to_string(count) + " (" +
-           percent(count, file.examples) + ")\n";
+           percent(count, file.examples) + (count == 1 ? "), one example only\n" : ")\n");
   }
   out += line_of("bytes", file.bytes);
   if (file.tokens) {
@@ -137,12 +151,10 @@ std::string to_text(const FileReport& file, int64_t number) {
   if (file.duplicates > 0) {
     out += "  texts that came before in this file: " + std::to_string(file.duplicates) + "\n";
   }
-  for (const std::string& message : file.encoding_errors) out += "  encoding: " + message + "\n";
-  for (const std::string& message : file.errors) out += "  error: " + message + "\n";
-  if (file.error_count > number) {
-    out += "  and " + std::to_string(file.error_count - number) + " more errors\n";
-  }
-  return out;
+  return out +
+         first_of(file.encoding_errors, static_cast<int64_t>(file.encoding_errors.size()),
+                  "encoding") +
+         first_of(file.errors, file.error_count, "error");
 }
 
 }  // namespace
@@ -197,7 +209,7 @@ io::Json to_json(const DataReport& report) {
 
 std::string to_text(const DataReport& report) {
   std::string out;
-  for (const FileReport& file : report.files) out += to_text(file, DataReport::kMaxErrors);
+  for (const FileReport& file : report.files) out += to_text(file);
   if (report.duplicates_across > 0) {
     out += "texts of a later file that an earlier one holds too: " +
            std::to_string(report.duplicates_across) + "\n";

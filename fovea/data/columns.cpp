@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "fovea/core/log.h"
 #include "fovea/core/status.h"
 #include "fovea/data/readers.h"
 #include "fovea/io/json.h"
@@ -25,16 +24,19 @@ std::string list_of(const std::vector<std::string>& names) {
 struct Layout {
   std::vector<size_t> text;
   size_t label = kNone, id = kNone;
-  size_t count = 0;
   static constexpr size_t kNone = SIZE_MAX;
 };
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 size_t column_of(const std::string& name, const std::vector<std::string>& columns,
-                 const std::string& file) {
+                 const std::string& where) {
   const auto found = std::find(columns.begin(), columns.end(), name);
   if (found == columns.end()) {
-    throw InputError(file + ": --data.columns names " + list_of(columns) + ", and no \"" + name +
-                     "\"" + io::suggestion(name, columns));
+    throw InputError(where + " names " + list_of(columns) + ", and no \"" + name + "\"" +
+                     io::suggestion(name, columns));
   }
   return static_cast<size_t>(found - columns.begin());
 }
@@ -43,8 +45,8 @@ class ColumnsReader : public ExampleReader {
  public:
   ColumnsReader(io::LineReader lines, Format format, const DataOptions& options)
       : options_(options), format_(format), lines_(std::move(lines)) {
-    if (!options_.columns.empty() && (format_ == Format::kTsv || format_ == Format::kCsv)) {
-      name_columns();
+    if (!options_.columns.empty() && has_columns()) {
+      name_columns(options_.columns, lines_.name() + ": --data.columns");
     }
   }
 
@@ -60,14 +62,11 @@ class ColumnsReader : public ExampleReader {
       example.line = lines_.line_number();
       example.file = lines_.name();
       place_ = place_of(lines_);
-      read_record(line, example);
+      split_record(line);
+      if (std::exchange(at_start_, false) && has_columns() && is_header()) continue;
+      take_record(line, example);
       settle_encoding(example.text, place_ + ": text", options_);
       if (example.has_label) settle_encoding(example.label, place_ + ": label", options_);
-      if (!any_ && example.label == "label" && example.text == "text") {
-        log_warning(place_ +
-                    ": this looks like a header; no header is expected, so it is read as an "
-                    "example");
-      }
       any_ = true;
       return true;
     }
@@ -76,24 +75,36 @@ class ColumnsReader : public ExampleReader {
   }
 
  private:
-  void name_columns() {
-    const std::vector<std::string>& columns = options_.columns;
+  bool has_columns() const { return format_ == Format::kTsv || format_ == Format::kCsv; }
+
+  // Whether the first record is the columns' names: those given, or, where none are, names that
+  // hold the fields to be read. A header found names the columns.
+  bool is_header() {
+    if (!options_.columns.empty()) return fields_ == options_.columns;
+    const auto named = [&](const std::string& name) { return contains(fields_, name); };
+    const bool header =
+        std::all_of(options_.text_fields.begin(), options_.text_fields.end(), named) &&
+        (named(options_.label_field) || !options_.require_label);
+    if (header) name_columns(fields_, place_ + ": the header");
+    return header;
+  }
+
+  void name_columns(const std::vector<std::string>& columns, const std::string& where) {
     for (size_t i = 0; i < columns.size(); ++i) {
-      if (std::find(columns.begin(), columns.begin() + static_cast<ptrdiff_t>(i), columns[i]) !=
-          columns.begin() + static_cast<ptrdiff_t>(i)) {
-        throw InputError("--data.columns names \"" + columns[i] + "\" twice");
+      if (static_cast<size_t>(std::find(columns.begin(), columns.end(), columns[i]) -
+                              columns.begin()) != i) {
+        throw InputError(where + " names \"" + columns[i] + "\" twice");
       }
     }
-    layout_.count = columns.size();
+    columns_ = columns;
     for (const std::string& name : options_.text_fields) {
-      layout_.text.push_back(column_of(name, columns, lines_.name()));
+      layout_.text.push_back(column_of(name, columns, where));
     }
-    if (options_.require_label ||
-        std::find(columns.begin(), columns.end(), options_.label_field) != columns.end()) {
-      layout_.label = column_of(options_.label_field, columns, lines_.name());
+    if (options_.require_label || contains(columns, options_.label_field)) {
+      layout_.label = column_of(options_.label_field, columns, where);
     }
-    if (std::find(columns.begin(), columns.end(), options_.id_field) != columns.end()) {
-      layout_.id = column_of(options_.id_field, columns, lines_.name());
+    if (contains(columns, options_.id_field)) {
+      layout_.id = column_of(options_.id_field, columns, where);
     }
     std::vector<std::string> ignored;
     for (size_t i = 0; i < columns.size(); ++i) {
@@ -104,17 +115,17 @@ class ColumnsReader : public ExampleReader {
     say_ignored(lines_.name(), ignored);
   }
 
-  void read_record(std::string_view line, Example& example) {
+  void split_record(std::string_view line) {
+    if (format_ == Format::kTsv) split_tsv(line);
+    if (format_ == Format::kCsv) split_csv(line);
+  }
+
+  void take_record(std::string_view line, Example& example) {
     if (format_ == Format::kText) {
       example.text = line;
     } else if (format_ == Format::kLabelled) {
       read_labelled(line, example);
     } else {
-      if (format_ == Format::kTsv) {
-        split_tsv(line);
-      } else {
-        split_csv(line);
-      }
       pick_columns(example);
     }
   }
@@ -193,20 +204,22 @@ class ColumnsReader : public ExampleReader {
 
   void pick_columns(Example& example) {
     const size_t found = fields_.size();
-    if (options_.columns.empty()) {
+    if (columns_.empty()) {
       const bool text_only = found == 1 && !options_.require_label;
       if (found != 2 && !text_only) {
         throw InputError(place_ + ": expected 2 columns, label and text, found " +
                          std::to_string(found) +
-                         (found > 2 ? "; --data.columns names the columns of another layout" : ""));
+                         (found > 2 ? "; a header line or --data.columns names the columns of "
+                                      "another layout"
+                                    : ""));
       }
       if (!text_only) set_label(std::move(fields_[0]), example);
       example.text = std::move(fields_.back());
       return;
     }
-    if (found != layout_.count) {
-      throw InputError(place_ + ": expected " + std::to_string(layout_.count) + " columns (" +
-                       list_of(options_.columns) + "), found " + std::to_string(found));
+    if (found != columns_.size()) {
+      throw InputError(place_ + ": expected " + std::to_string(columns_.size()) + " columns (" +
+                       list_of(columns_) + "), found " + std::to_string(found));
     }
     example.text.clear();
     for (size_t i = 0; i < layout_.text.size(); ++i) {
@@ -234,9 +247,11 @@ class ColumnsReader : public ExampleReader {
   DataOptions options_;
   Format format_;
   io::LineReader lines_;
+  std::vector<std::string> columns_;  // names; empty: label and text
   Layout layout_;
   std::vector<std::string> fields_;
   std::string place_;
+  bool at_start_ = true;  // the next record may be a header
   bool any_ = false;
 };
 

@@ -21,9 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::pair<Format, const char*> kFormats[] = {
-    {Format::kAuto, "auto"},    {Format::kJsonl, "jsonl"},       {Format::kTsv, "tsv"},
-    {Format::kCsv, "csv"},      {Format::kLabelled, "labelled"}, {Format::kText, "text"},
-    {Format::kFolder, "folder"}};
+    {Format::kAuto, "auto"},     {Format::kJsonl, "jsonl"},       {Format::kTsv, "tsv"},
+    {Format::kCsv, "csv"},       {Format::kLabelled, "labelled"}, {Format::kText, "text"},
+    {Format::kFolder, "folder"}, {Format::kFile, "file"}};
 
 constexpr std::pair<EncodingErrors, const char*> kEncodingErrors[] = {
     {EncodingErrors::kStrict, "strict"},
@@ -68,7 +68,14 @@ Format format_of_content(io::LineReader& lines, const DataOptions& options) {
   const size_t first = line.find_first_not_of(" \t\r");
   if (first != std::string_view::npos && line[first] == '{') return Format::kJsonl;
   if (line.starts_with("__label__")) return Format::kLabelled;
-  if (!options.require_label && options.columns.empty()) return Format::kText;
+  if (!options.require_label && options.columns.empty()) {
+    if (line.find('\t') != std::string_view::npos) {
+      log_warning(lines.name() +
+                  ":1: read as plain text, a line a text, though it holds a tab; --format tsv "
+                  "reads label<TAB>text");
+    }
+    return Format::kText;
+  }
   if (line.find('\t') != std::string_view::npos) return Format::kTsv;
   throw InputError(
       lines.name() +
@@ -155,6 +162,7 @@ std::unique_ptr<ExampleReader> open_examples(const std::string& path, const Data
     }
     return make_folder_reader(path, options);
   }
+  if (options.format == Format::kFile) return make_file_reader(path, options);
   const Format format = options.format == Format::kAuto ? format_of_name(path) : options.format;
   return make_reader(io::LineReader(path, options.max_line_bytes), format, options);
 }

@@ -24,14 +24,15 @@ struct Example {
 enum class Format {
   kAuto,   ///< by extension (.jsonl .ndjson .json .tsv .csv, before .gz/.zst), folder, or content
   kJsonl,  ///< one JSON object a line
-  kTsv,    ///< label<TAB>text, no header, no quoting
-  kCsv,    ///< label,text; quoting by RFC 4180, no header
+  kTsv,    ///< label<TAB>text, no quoting; with a header, see DataOptions::columns
+  kCsv,    ///< label,text; quoting by RFC 4180; header likewise
   kLabelled,  ///< `__label__x text` lines (fastText)
   kText,      ///< a line is a text, no label
   kFolder,    ///< one folder per class, a file is a text
+  kFile,      ///< the whole file is one text, no label; its path is the id
 };
 
-/// jsonl, tsv, csv, labelled, text, folder, auto; throws InputError for another name.
+/// jsonl, tsv, csv, labelled, text, folder, file, auto; throws InputError for another name.
 Format parse_format(std::string_view name);
 const char* name_of(Format format);
 
@@ -50,8 +51,10 @@ struct DataOptions {
   std::vector<std::string> text_fields = {"text"};  ///< joined by a newline
   std::string label_field = "label";
   std::string id_field = "id";
-  /// Names of all columns of TSV or CSV, of which text, label and id are picked by name. Empty:
-  /// exactly two columns, label and text (one column, text, where labels are not required).
+  /// Names of all columns of TSV or CSV, of which text, label and id are picked by name; a first
+  /// line that repeats them is skipped. Empty: a first line that holds the names of text and label
+  /// is a header and names the columns; without one, exactly two columns, label and text (one
+  /// column, text, where labels are not required).
   std::vector<std::string> columns;
   bool require_label = true;
   EncodingErrors encoding_errors = EncodingErrors::kStrict;

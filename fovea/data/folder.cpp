@@ -6,6 +6,7 @@
 #include "fovea/core/log.h"
 #include "fovea/core/status.h"
 #include "fovea/data/readers.h"
+#include "fovea/io/byte_source.h"
 #include "fovea/io/file.h"
 #include "fovea/io/json.h"
 
@@ -70,7 +71,50 @@ class FolderReader : public ExampleReader {
   size_t position_ = 0;
 };
 
+// One text: all bytes of a file or of standard input.
+class FileReader : public ExampleReader {
+ public:
+  FileReader(const std::string& path, const DataOptions& options)
+      : options_(options), path_(path) {}
+
+  bool next(Example& example) override {
+    if (std::exchange(done_, true)) return false;
+    example = Example{};
+    example.file = path_;
+    const auto source = io::open_bytes(path_);
+    size_t size = 0;
+    for (size_t count = 1; count > 0; size += count) {
+      example.text.resize(std::max(2 * size, kFirstBytes));
+      count = source->read(example.text.data() + size, example.text.size() - size);
+      if (static_cast<int64_t>(size + count) > options_.max_line_bytes) {
+        throw InputError(path_ + ": expected a text of at most " +
+                         std::to_string(options_.max_line_bytes) + " bytes");
+      }
+    }
+    example.text.resize(size);
+    settle_encoding(example.text, path_, options_);
+    if (path_ != "-") example.id = io::dump_json(io::Json(path_));
+    return true;
+  }
+
+ private:
+  static constexpr size_t kFirstBytes = 1 << 16;
+  DataOptions options_;
+  std::string path_;
+  bool done_ = false;
+};
+
 }  // namespace
+
+std::unique_ptr<ExampleReader> make_file_reader(const std::string& path,
+                                                const DataOptions& options) {
+  if (options.require_label) {
+    throw InputError(path +
+                     ": a whole file as one text has no label; expected jsonl, tsv, csv, "
+                     "labelled or a folder");
+  }
+  return std::make_unique<FileReader>(path, options);
+}
 
 std::unique_ptr<ExampleReader> make_folder_reader(const std::string& path,
                                                   const DataOptions& options) {

@@ -20,6 +20,9 @@ std::unique_ptr<ExampleReader> make_columns_reader(io::LineReader lines, Format 
 std::unique_ptr<ExampleReader> make_folder_reader(const std::string& path,
                                                   const DataOptions& options);
 
+std::unique_ptr<ExampleReader> make_file_reader(const std::string& path,
+                                                const DataOptions& options);
+
 /// "name:line".
 std::string place_of(const io::LineReader& lines);
 

@@ -148,6 +148,29 @@ TEST(Tsv, PicksNamedColumns) {
   EXPECT_THAT(error_of("0\t2\tneg_0\n", tsv), HasSubstr("\"text\" twice"));
 }
 
+TEST(Columns, AHeaderNamesThem) {
+  const DataOptions tsv = of_format(Format::kTsv), csv = of_format(Format::kCsv);
+  EXPECT_EQ(read("text\tlabel\nbad\t0\n", tsv), (Rows{{"0", "bad", ""}}));
+  EXPECT_EQ(read("id,stars,label,\"text\"\r\n7,2,neg,\"a,b\"\r\nlabel,2,text,c", csv),
+            (Rows{{"neg", "a,b", "\"7\""}, {"text", "c", "\"label\""}}));
+  EXPECT_THAT(error_of("id,label,text\n7,neg\n", csv),
+              AllOf(HasSubstr("f:2: expected 3 columns (id, label, text)"), HasSubstr("found 2")));
+  EXPECT_THAT(error_of("text,label,text\n", csv),
+              HasSubstr("f:1: the header names \"text\" twice"));
+  EXPECT_THAT(error_of("label,text\n", csv), HasSubstr("at least one example"));
+  DataOptions named = csv;
+  named.text_fields = {"title", "body"};
+  named.label_field = "topic";
+  EXPECT_EQ(read("title,topic,body\nT,x,B", named), (Rows{{"x", "T\nB", ""}}));
+  named.columns = {"title", "topic", "body"};
+  EXPECT_EQ(read("title,topic,body\nT,x,B", named), (Rows{{"x", "T\nB", ""}}));
+  EXPECT_EQ(read("body,topic,title\nT,x,B", named),
+            (Rows{{"topic", "body\ntitle", ""}, {"x", "T\nB", ""}}));
+  DataOptions unlabelled = csv;
+  unlabelled.require_label = false;
+  EXPECT_EQ(read("text\na\n", unlabelled), (Rows{{"", "a", ""}}));
+}
+
 TEST(Csv, FollowsRfc4180) {
   const DataOptions csv = of_format(Format::kCsv);
   EXPECT_EQ(
@@ -224,6 +247,24 @@ TEST(Folder, OneClassAFolder) {
               HasSubstr("at least one example"));
   EXPECT_THAT(message_of<InputError>([&] { read_examples(folder / "none"); }),
               HasSubstr("No such file"));
+}
+
+TEST(File, IsOneText) {
+  const TemporaryFolder folder;
+  const std::string text(200'000, 'x');
+  io::write_file(folder / "a.jsonl", "one\n" + text);
+  DataOptions options = of_format(Format::kFile);
+  EXPECT_THAT(message_of<InputError>([&] { read_examples(folder / "a.jsonl", options); }),
+              HasSubstr("a whole file as one text has no label"));
+  options.require_label = false;
+  const std::vector<Example> examples = read_examples(folder / "a.jsonl", options);
+  ASSERT_EQ(examples.size(), 1u);
+  EXPECT_EQ(examples[0].text, "one\n" + text);
+  EXPECT_EQ(examples[0].id, "\"" + (folder / "a.jsonl") + "\"");
+  EXPECT_FALSE(examples[0].has_label);
+  options.max_line_bytes = 200'003;
+  EXPECT_THAT(message_of<InputError>([&] { read_examples(folder / "a.jsonl", options); }),
+              HasSubstr("expected a text of at most 200003 bytes"));
 }
 
 TEST(Jsonl, ReadsALineOf100Megabytes) {
