@@ -38,10 +38,6 @@ struct Prepared {
 
 void check_request(const TrainRequest& request) {
   const RunConfig& c = request.config;
-  if (c.train.task != "classify") {
-    throw InputError("train.task \"" + c.train.task +
-                     "\" is not available yet; this version trains: classify");
-  }
   if (request.out.empty()) throw InputError("--out: expected the folder of the model to be made");
   if (c.data.train.empty()) throw InputError("--train: expected a file or folder of examples");
   for (const std::string& path : {c.data.train, c.data.valid}) {

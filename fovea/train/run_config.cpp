@@ -23,10 +23,10 @@ void visit(Config& c, Visitor&& v) {
     d.valid);
   v(Field{"data.valid_share", "that part, when data.valid is empty", 0.001, 0.9}, d.valid_share);
   v(Field{"data.format",
-          "how examples are written",
+          "how examples are written; text (a line a text) and file (a file a text) to predict only",
           -kInf,
           kInf,
-          {"auto", "jsonl", "tsv", "csv", "labelled", "folder"}},
+          {"auto", "jsonl", "tsv", "csv", "labelled", "folder", "text", "file"}},
     d.format);
   v(Field{"data.text", "fields that are joined to make the text"}, d.text);
   v(Field{"data.label", "field of the label"}, d.label);
@@ -101,10 +101,10 @@ void visit(Config& c, Visitor&& v) {
 
   auto& t = c.train;
   v(Field{"train.task",
-          "what is learned",
+          "what is learned; other tasks are not available yet",
           -kInf,
           kInf,
-          {"classify", "lm", "tag", "translate", "summarize", "answer"}},
+          {"classify"}},
     t.task);
   v(Field{"train.init", "model folder to start from"}, t.init);
   v(Field{"train.seed", "of weights, order, dropout and split"}, t.seed);

@@ -36,13 +36,16 @@ run=("$fovea" train --out out $tiny --train.epochs 1 --valid valid.jsonl)
 
 echo "- usage"
 expect 2 -- "$fovea"
-expect 2 -- "$fovea" no-such-command
+expect 2 'no such command: trian; did you mean "train"' -- "$fovea" trian
 expect 2 "--model" -- "$fovea" eval --data train.jsonl
 expect 2 "--no-such-flag" -- "$fovea" train --no-such-flag 1
+expect 2 'no such option: --modl; did you mean "--model"' -- "$fovea" eval --modl x --data train.jsonl
+expect 2 'no such option: --atention; did you mean "--attention"' -- "$fovea" train --atention=full
 train 2 "--train" -- "${run[@]}"
 expect 2 "--out" -- "$fovea" train --train train.jsonl
 train 2 "no such file" -- "${run[@]}" --train nowhere.jsonl
-train 2 "not available yet" -- "${run[@]}" --train train.jsonl --task summarize
+train 2 "train.task" "expected one of classify" -- "${run[@]}" --train train.jsonl --task summarize
+train 2 "data.train is given 2 times" -- "${run[@]}" --train train.jsonl --train valid.jsonl
 expect 2 "not empty" "--resume" -- "$fovea" train --train train.jsonl --out model
 expect 2 "nowhere" -- "$fovea" eval --model nowhere --data train.jsonl
 

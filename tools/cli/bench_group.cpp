@@ -12,8 +12,10 @@ CLI::App* add_bench_command(CLI::App& app, const char* name, const char* help,
   bench->require_subcommand(1);
   CLI::App* command = bench->add_subcommand(name, help);
   command->add_option("--repeat", timing.repeats, "Least number of timed calls")
+      ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
   command->add_option("--seconds", timing.seconds, "Least time to spend on a case")
+      ->capture_default_str()
       ->check(CLI::Range(0.0, 3600.0));
   return command;
 }

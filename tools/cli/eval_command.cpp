@@ -21,6 +21,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--data", o->data, "Labelled examples: a file, a folder, or -")->required();
   command->add_flag("--json", o->json, "Print one JSON object of metrics");
   command->add_option("--batch-tokens", o->batch_tokens, "Tokens computed at once")
+      ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_option("--precision", o->precision,
                       "fp32, bf16, or auto: bf16 where the machine gains from it [fp32]");

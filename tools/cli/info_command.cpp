@@ -23,6 +23,10 @@ std::string part_of(const std::string& tensor) {
 }
 
 io::Json summary(const std::string& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw InputError(folder + ": expected a model folder (of fovea train), found " +
+                     (std::filesystem::exists(folder) ? "a file" : "nothing"));
+  }
   const std::string path = folder + "/config.json";
   const auto config = models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path);
   io::Json attention = io::Json::array();

@@ -2,12 +2,14 @@
 #include <map>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "tools/cli/commands.h"
 
 #include "fovea/core/log.h"
 #include "fovea/core/parallel.h"
 #include "fovea/core/status.h"
+#include "fovea/io/suggest.h"
 
 namespace fovea::cli {
 namespace {
@@ -41,6 +43,32 @@ void add_common_options(CLI::App& app) {
   });
 }
 
+// What was not understood, as a message with the nearest option or command.
+std::string message_of_extras(const CLI::App& app) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  const std::vector<std::string> extras = app.remaining(true);
+  std::string word = extras.front();
+  for (const std::string& extra : extras) {
+    if (extra.starts_with("-")) {
+      word = extra.substr(0, extra.find('='));
+      break;
+    }
+  }
+  std::vector<std::string> known;
+  for (const CLI::App* level = command; level != nullptr; level = level->get_parent()) {
+    for (const CLI::Option* option : level->get_options()) {
+      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    }
+  }
+  for (const CLI::App* other : command->get_subcommands({})) known.push_back(other->get_name());
+  const char* kind = word.starts_with("-")                  ? "option"
+                     : command->get_subcommands({}).empty() ? "argument"
+                                                            : "command";
+  return (command == &app ? "" : command->get_name() + ": ") + "no such " + kind + ": " + word +
+         io::suggestion(word, known) + " (see --help)";
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"fovea: efficient attention for long-text Transformers", "fovea"};
   app.set_version_flag("--version", FOVEA_VERSION);
@@ -50,6 +78,9 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0 && !app.remaining(true).empty()) {
+      throw InputError(message_of_extras(app));
+    }
     return app.exit(error) == 0 ? 0 : 2;
   }
   return exit_code_of_command;

@@ -4,6 +4,7 @@
 #include <map>
 #include <sstream>
 
+#include "fovea/core/status.h"
 #include "fovea/io/json.h"
 #include "fovea/train/run_config.h"
 
@@ -69,6 +70,11 @@ std::vector<std::pair<std::string, std::string>> SettingFlags::given() const {
   std::vector<std::pair<std::string, std::string>> given;
   for (const Flag& flag : flags_) {
     if (flag.option->count() == 0) continue;
+    if (flag.option->count() > 1 && flag.key == "data.train") {  // a file would be lost
+      throw InputError("--" + flag.key + " is given " + std::to_string(flag.option->count()) +
+                       " times; expected once (join files, or give a folder with one for each "
+                       "class)");
+    }
     given.emplace_back(flag.key, flag.list ? as_toml_list(flag.text) : flag.text);
   }
   return given;

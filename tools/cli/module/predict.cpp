@@ -30,7 +30,15 @@ class Predictor {
     const auto reader = data::open_examples(path, reading);
     std::vector<data::Example> examples;
     size_t bytes = 0;
-    for (data::Example example; reader->next(example);) {
+    const auto next = [&](data::Example& example) {
+      try {
+        return reader->next(example);
+      } catch (...) {
+        label(examples);  // what was read before the fault has its answers
+        throw;
+      }
+    };
+    for (data::Example example; next(example);) {
       bytes += example.text.size();
       examples.push_back(std::move(example));
       if (examples.size() >= batch_examples_ || bytes >= kBatchBytes) {
