@@ -1,5 +1,6 @@
 """Tests of the checking scripts: each must be able to fail."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -137,6 +138,36 @@ class CountTests(ScriptTest):
 
     def test_no_test_is_a_failure(self):
         self.assertEqual(self.count("")[0], 1)
+
+
+class Compare(ScriptTest):
+    def compare(self, base, new):
+        for name, times in [("base", base), ("new", new)]:
+            rows = [json.dumps({"case": case, "ms_min": ms}) for case, ms in times]
+            self.write(name, "\n".join(rows + ["{}"]))
+        done = subprocess.run(
+            [sys.executable, "-B", SCRIPTS.parent / "bench/compare.py", self.root / "base", self.root / "new"],
+            capture_output=True, text=True,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def test_slower_beyond_the_noise_fails(self):
+        base = [("a", 10.0), ("a", 10.2)]
+        for new, status, word in [
+            ([("a", 10.9), ("a", 11.0)], 1, "+9.0 %, noise 2.0 %: slower"),
+            ([("a", 10.9), ("a", 12.0)], 0, "noise 10.1 %: same"),
+            ([("a", 10.25), ("a", 10.3)], 0, ": same"),
+            ([("a", 9.0), ("a", 9.1)], 0, "-10.0 %, noise 2.0 %: faster"),
+            ([("a", 12.0)], 0, "noise ?: unsure"),
+        ]:
+            with self.subTest(new=new):
+                got, output = self.compare(base, new)
+                self.assertEqual(got, status, output)
+                self.assertIn(word, output)
+
+    def test_files_that_cannot_be_compared(self):
+        self.assertEqual(self.compare([("a", 1.0)], [("b", 1.0)])[0], 2)
+        self.assertEqual(self.compare([], [("b", 1.0)])[0], 2)
 
 
 if __name__ == "__main__":
