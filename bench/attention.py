@@ -15,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -25,57 +24,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from case import DTYPES, Case, read_cases
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))
-
-CASE = re.compile(
-    r"b(?P<b>\d+)_h(?P<h>\d+)(?:_kv(?P<kv>\d+))?_q(?P<q>\d+)_k(?P<k>\d+)_d(?P<d>\d+)"
-    r"_(?P<dtype>f32|bf16|f16)_(?P<pattern>full|causal|(?:window|causal)\d+)_(?P<pass>fwd|bwd)"
-)
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-
-
-class Case:
-    def __init__(self, case_id):
-        match = CASE.fullmatch(case_id)
-        if not match:
-            sys.exit(f"bench/attention.py: case {case_id!r} is not one that PyTorch can run; "
-                     f"expected b1_h12_q2048_k2048_d64_f32_full_fwd and its kin")
-        self.id = case_id
-        self.b, self.h, self.q, self.k, self.d = (int(match[x]) for x in "bhqkd")
-        self.kv = int(match["kv"] or self.h)
-        self.dtype = DTYPES[match["dtype"]]
-        self.name, self.backward = match["pattern"], match["pass"] == "bwd"
-        width = re.search(r"\d+$", self.name)
-        self.kind = re.match(r"[a-z]+", self.name)[0]
-        self.width = int(width[0]) if width else None
-        if self.kind == "causal" and self.width:
-            self.pattern = f"window({self.width - 1},0)"
-        elif self.kind == "window":
-            self.pattern = f"window({self.width},{self.width})"
-        else:
-            self.pattern = self.kind
-
-    def mask(self):
-        """Dense boolean mask, or None where SDPA needs none."""
-        if self.width is None:
-            return None
-        distance = torch.arange(self.q)[:, None] + (self.k - self.q) - torch.arange(self.k)[None]
-        if self.kind == "causal":
-            return (distance >= 0) & (distance < self.width)
-        return distance.abs() <= self.width
-
-    def pairs(self):
-        if self.kind == "full":
-            return self.q * self.k
-        mask = self.mask()
-        if mask is None:
-            mask = torch.ones(self.q, self.k, dtype=torch.bool).tril(self.k - self.q)
-        return int(mask.sum())
-
-    def flops(self):
-        return (10 if self.backward else 4) * self.pairs() * self.d * self.b * self.h
-
 
 def flex_call(case):
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -115,9 +67,7 @@ def timed(function):
 
 
 def run(case, with_flex, turns):
-    torch.manual_seed(0)
-    q = torch.randn(case.b, case.h, case.q, case.d).to(case.dtype)
-    k, v = (torch.randn(case.b, case.kv, case.k, case.d).to(case.dtype) for _ in range(2))
+    q, k, v = case.tensors()
     closures, outputs, first = {}, {}, {}
     for name, call in contestants(case, with_flex).items():
         if case.backward:
@@ -180,8 +130,7 @@ def main():
     parser.add_argument("--program", default=str(ROOT / "build/release/bin/fovea"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    ids = args.case or [line.strip() for line in args.cases.read_text().splitlines()
-                        if line.strip() and not line.startswith("#")]
+    ids = args.case or read_cases(args.cases)
     print(json.dumps(machine(args.program, args.threads)), flush=True)
     for case_id in ids:
         for row in run(Case(case_id), args.flex, max(10, args.turns)):
