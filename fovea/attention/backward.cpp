@@ -167,7 +167,7 @@ class Backward {
   /// Scratch of one task.
   struct State {
     explicit State(const Backward& f) : scratch(f.scratch_bytes()) {
-      const size_t d = f.n_.head_dim, dv = f.n_.value_dim;
+      const size_t d = panel_dim(f.n_.head_dim), dv = panel_dim(f.n_.value_dim);
       const size_t dp = padded(f.n_.head_dim), dvp = padded(f.n_.value_dim);
       q = scratch.take<Op>(kTile * dp);
       d_o = scratch.take<Op>(kTile * dvp);
@@ -185,10 +185,8 @@ class Backward {
       by_distance = scratch.take<T>(f.mod_gradients_.distances());
       row_values = scratch.take<T>(kTile);
       d_k_sum = scratch.take<T>(f.p_.score_mod.scales ? f.group_ * kTile * dp : 0);
-      if (!f.in_place_) {
-        k = scratch.take<Op>(f.group_ * kTile * d);
-        v = scratch.take<Op>(f.group_ * kTile * dv);
-      }
+      k = scratch.take<Op>(f.group_ * kTile * d);
+      v = scratch.take<Op>(f.group_ * kTile * dv);
       if constexpr (kDepth == 1) {
         tile.q_depth = q;
         tile.d_o_depth = d_o;
@@ -200,15 +198,15 @@ class Backward {
         tile.p_rows = scratch.take<Op>(kTile * kLaneStride);
         tile.d_s_rows = scratch.take<Op>(kTile * kLaneStride);
         tile.d_s_depth = scratch.take<Op>(kTile * kLaneStride);
-        k_depth = scratch.take<Op>(f.group_ * kTile * d);
+        k_columns = scratch.take<Op>(f.group_ * kTile * d);
       }
     }
     Scratch scratch;
     Op *q, *d_o;
-    T* d_q;                         ///< [64, padded D] row-major
-    T *d_k, *d_v;                   ///< [group · 64, padded]
-    Op *k = nullptr, *v = nullptr;  ///< converted keys and values
-    Op* k_depth = nullptr;
+    T* d_q;        ///< [64, padded D] row-major
+    T *d_k, *d_v;  ///< [group · 64, padded]
+    Op *k, *v;     ///< copied keys and values
+    Op* k_columns = nullptr;
     T *mod_panel, *by_distance;
     T* row_values;  ///< [64]
     T* d_k_sum;     ///< as d_k: of the heads before, where each has a scale of its own
@@ -219,7 +217,8 @@ class Backward {
   };
 
   size_t scratch_bytes() const {
-    const size_t d = n_.head_dim, dv = n_.value_dim, group = static_cast<size_t>(group_);
+    const size_t d = panel_dim(n_.head_dim), dv = panel_dim(n_.value_dim);
+    const size_t group = static_cast<size_t>(group_);
     const size_t dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
     const size_t operands = 2 * (dp + dvp) + d + dv + 3 * kLaneStride + group * (2 * d + dv);
     const size_t sums = dp + d + 2 * kLaneStride + group * (dp + dvp);
@@ -233,6 +232,7 @@ class Backward {
   void run_unit(int64_t group, int64_t unit) {
     const int64_t head_units = n_.kv_heads / unit_heads_;
     const int64_t b = unit / head_units * unit_batch_, head = unit % head_units * unit_heads_;
+    const kernels::MatrixUnitScope scope(kernels_);
     State state(*this);
     for (int64_t i = 0; i < unit_batch_ * unit_heads_; ++i) {
       run_group(group, b + i / unit_heads_, head + i % unit_heads_, state);
@@ -283,29 +283,21 @@ class Backward {
       keys.first_key = static_cast<uint32_t>(t * kTile);
       keys.rows = n_.keys_of(t);
       keys.scales = mods_.key_scales(b, kv_head, t);
-      keys.k = static_cast<const Op*>(row(p_.k, b, kv_head, t));
-      keys.v = static_cast<const Op*>(row(p_.v, b, kv_head, t));
-      keys.k_stride = p_.k.strides[2];
-      keys.v_stride = p_.v.strides[2];
-      if (!in_place_) {
-        Op* k = state.k + i * kTile * n_.head_dim;
-        Op* v = state.v + i * kTile * n_.value_dim;
-        kernels_.load_rows(keys.k, p_.k.dtype, p_.k.strides[2], keys.rows, keys.rows, n_.head_dim,
-                           k, n_.head_dim);
-        kernels_.load_rows(keys.v, p_.v.dtype, p_.v.strides[2], keys.rows, keys.rows, n_.value_dim,
-                           v, n_.value_dim);
-        keys.k = k;
-        keys.v = v;
-        keys.k_stride = n_.head_dim;
-        keys.v_stride = n_.value_dim;
-      }
-      keys.k_depth = keys.k;
-      keys.k_depth_stride = keys.k_stride;
+      const auto d = static_cast<int64_t>(panel_dim(n_.head_dim));
+      const auto dv = static_cast<int64_t>(panel_dim(n_.value_dim));
+      const auto [k, k_stride] = operand_rows(kernels_, p_.k, row(p_.k, b, kv_head, t), keys.rows,
+                                              state.k + i * kTile * d);
+      const auto [v, v_stride] = operand_rows(kernels_, p_.v, row(p_.v, b, kv_head, t), keys.rows,
+                                              state.v + i * kTile * dv);
+      keys.k = keys.k_columns = k;
+      keys.v = v;
+      keys.k_stride = keys.k_columns_stride = k_stride;
+      keys.v_stride = v_stride;
       if constexpr (kDepth > 1) {
-        Op* k_depth = state.k_depth + i * kTile * n_.head_dim;
-        kernels_.pack_depth(keys.k, keys.k_stride, keys.rows, n_.head_dim, k_depth);
-        keys.k_depth = k_depth;
-        keys.k_depth_stride = n_.head_dim;
+        Op* k_columns = state.k_columns + i * kTile * d;
+        keys.k_columns = k_columns;
+        keys.k_columns_stride =
+            kernels_.pack_columns(k, k_stride, keys.rows, n_.head_dim, k_columns);
       }
     }
   }
@@ -443,7 +435,6 @@ class Backward {
   const int64_t unit_batch_, unit_heads_;  ///< batch elements and key heads of a task
   const int group_;
   const int64_t groups_;
-  const bool in_place_ = p_.q.dtype == kNativeType<Op>;
   std::map<const BlockPlan*, Turns> turns_;
   AlignedBuffer<T> lse2_, delta_;            ///< [B · Hq · q_tiles, 64]
   AlignedBuffer<T> d_q_;                     ///< [B · Hq · q_tiles, D, 64], when groups add

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <new>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -107,7 +106,7 @@ class Decode {
 
   struct State {
     State(const Decode& f, size_t bytes) : scratch(bytes) {
-      const size_t d = f.head_dim_, dv = f.value_dim_;
+      const size_t d = panel_dim(f.head_dim_), dv = panel_dim(f.value_dim_);
       q = scratch.take<Op>(kTile * d);
       o = scratch.take<T>(kTile * dv);
       lse = scratch.take<T>(kTile);
@@ -118,7 +117,7 @@ class Decode {
         tile.p = tile.scores;
       } else {
         tile.p = scratch.take<Op>(kTile * kLaneStride);
-        v_depth = scratch.take<Op>(kTile * dv);
+        v_columns = scratch.take<Op>(kTile * dv);
       }
       tile.q_t = scratch.take<Op>(d * kLaneStride);
       tile.o_t = scratch.take<T>(dv * kLaneStride);
@@ -126,14 +125,14 @@ class Decode {
       tile.row_sum = scratch.take<T>(kTile);
     }
     Scratch scratch;
-    Op *q, *k, *v, *v_depth = nullptr;
+    Op *q, *k, *v, *v_columns = nullptr;
     T *o, *lse;
     ForwardTile<Op> tile;
     uint64_t lanes[kTile];
   };
 
   size_t scratch_bytes() const {
-    const size_t d = head_dim_, dv = value_dim_;
+    const size_t d = panel_dim(head_dim_), dv = panel_dim(value_dim_);
     return 2 * Scratch::bytes_of<Op>(kTile * d) + 2 * Scratch::bytes_of<Op>(kTile * dv) +
            Scratch::bytes_of<T>(kTile * dv) + Scratch::bytes_of<T>(kTile) +
            Scratch::bytes_of<T>(kTile * kLaneStride) + Scratch::bytes_of<Op>(kTile * kLaneStride) +
@@ -145,6 +144,7 @@ class Decode {
     const int64_t first = tile.begin + span * kSpanTiles;
     const int64_t end = tile.spans > 1 ? std::min(tile.end, first + kSpanTiles) : tile.end;
     if (few_) return attend_few(tile, span, first * kTile, end * kTile);
+    const kernels::MatrixUnitScope scope(kernels_);
     State state(*this, scratch_bytes());
     begin(tile, state);
     for (int64_t t = first; t < end; ++t) {
@@ -267,21 +267,20 @@ class Decode {
     return {static_cast<const char*>(x.data) + offset * size_of(x.dtype), capacity - row};
   }
 
-  /// Rows of `x` for positions [first, first + count): as they lie where they are together and of
-  /// the operand's type, else copied to `scratch`.
-  std::pair<const Op*, int64_t> load(const TensorView& x, const RowTile& tile, int64_t first,
-                                     int count, int dim, Op* scratch) const {
+  /// Rows of `x` for positions [first, first + count); see operand_rows().
+  OperandRows<Op> load(const TensorView& x, const RowTile& tile, int64_t first, int count, int dim,
+                       Op* panel) const {
     const auto [start, follow] = row_of(x, tile, first);
-    if (x.dtype == kNativeType<Op> && follow >= count) {
-      return {reinterpret_cast<const Op*>(start), x.strides[2]};
-    }
+    if (follow >= count) return operand_rows(kernels_, x, start, count, panel);
+    const int ld = whole_steps(dim, kernels_.step), whole = whole_steps(count, kernels_.step);
     for (int done = 0; done < count;) {
       const auto [source, rest] = row_of(x, tile, first + done);
       const int rows = static_cast<int>(std::min<int64_t>(rest, count - done));
-      kernels_.load_rows(source, x.dtype, x.strides[2], rows, rows, dim, scratch + done * dim, dim);
+      const int padded = done + rows == count ? whole - done : rows;
+      kernels_.load_rows(source, x.dtype, x.strides[2], rows, padded, dim, panel + done * ld, ld);
       done += rows;
     }
-    return {scratch, dim};
+    return {panel, ld};
   }
 
   /// Loads the visible positions of key tile t; returns the position of row 0.
@@ -294,16 +293,16 @@ class Decode {
     keys->rows = keys->end = static_cast<int>(to - from);
     keys->begin = 0;
     keys->lanes = nullptr;
-    std::tie(keys->k, keys->k_stride) =
-        load(p_.cache.k, tile, from, keys->rows, head_dim_, state.k);
-    std::tie(keys->v, keys->v_stride) =
-        load(p_.cache.v, tile, from, keys->rows, value_dim_, state.v);
-    keys->v_depth = keys->v;
-    keys->v_depth_stride = keys->v_stride;
-    if constexpr (kDepthOf < Op >> 1) {
-      kernels_.pack_depth(keys->v, keys->v_stride, keys->rows, value_dim_, state.v_depth);
-      keys->v_depth = state.v_depth;
-      keys->v_depth_stride = value_dim_;
+    const auto [k, k_stride] = load(p_.cache.k, tile, from, keys->rows, head_dim_, state.k);
+    const auto [v, v_stride] = load(p_.cache.v, tile, from, keys->rows, value_dim_, state.v);
+    keys->k = k;
+    keys->v = keys->v_columns = v;
+    keys->k_stride = k_stride;
+    keys->v_stride = keys->v_columns_stride = v_stride;
+    if constexpr (kDepthOf<Op> != 1) {
+      keys->v_columns = state.v_columns;
+      keys->v_columns_stride =
+          kernels_.pack_columns(v, v_stride, keys->rows, value_dim_, state.v_columns);
     }
     return from;
   }

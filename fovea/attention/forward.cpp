@@ -64,6 +64,7 @@ class Forward {
   int together() const { return in_place_ && kDepth == 1 ? 1 : kTogether; }
 
   void run(const Task& task) const {
+    const kernels::MatrixUnitScope scope(kernels_);
     State state(*this, task.count);
     for (int i = 0; i < task.count; ++i) begin(task, i, state);
     walk_keys(task, state, [&](int i, const KeyTile<Op>& keys, int64_t) {
@@ -74,6 +75,7 @@ class Forward {
 
   /// Entropy and mass of one head.
   void run_statistics(int64_t b, int64_t h, const AttentionStatistics& statistics) const {
+    const kernels::MatrixUnitScope scope(kernels_);
     std::vector<T> mass(static_cast<size_t>(n_.k_tiles * kTile), T{0});
     for (int64_t first = 0; first < n_.q_tiles; first += together()) {
       const int64_t count = std::min<int64_t>(together(), n_.q_tiles - first);
@@ -114,7 +116,7 @@ class Forward {
   /// Scratch of one task.
   struct State {
     State(const Forward& f, int count) : scratch(f.scratch_bytes(count)) {
-      const size_t d = f.n_.head_dim, dv = f.n_.value_dim;
+      const size_t d = panel_dim(f.n_.head_dim), dv = panel_dim(f.n_.value_dim);
       q = scratch.take<Op>(kTile * d);
       o = scratch.take<T>(kTile * dv);
       T* scores = scratch.take<T>(kTile * kLaneStride);
@@ -123,14 +125,12 @@ class Forward {
         p = scores;
       } else {
         p = scratch.take<Op>(kTile * kLaneStride);
-        v_depth = scratch.take<Op>(kTile * dv);
+        v_columns = scratch.take<Op>(kTile * dv);
       }
       lse = scratch.take<T>(kTile);
       mod_panel = scratch.take<T>(f.mods_.panel_size());
-      if (!f.in_place_) {
-        k = scratch.take<Op>(kTile * d);
-        v = scratch.take<Op>(kTile * dv);
-      }
+      k = scratch.take<Op>(kTile * d);
+      v = scratch.take<Op>(kTile * dv);
       for (int i = 0; i < count; ++i) {
         tiles[i].scores = scores;
         tiles[i].p = p;
@@ -141,12 +141,12 @@ class Forward {
       }
     }
     Scratch scratch;
-    Op* q;                          ///< [64, D] row-major
-    T* o;                           ///< [64, Dv] row-major
-    T* lse;                         ///< [64]
-    T* mod_panel;                   ///< of all tiles
-    Op *k = nullptr, *v = nullptr;  ///< converted keys and values
-    Op* v_depth = nullptr;
+    Op* q;         ///< [64, D] row-major
+    T* o;          ///< [64, Dv] row-major
+    T* lse;        ///< [64]
+    T* mod_panel;  ///< of all tiles
+    Op *k, *v;     ///< copied keys and values
+    Op* v_columns = nullptr;
     std::array<ForwardTile<Op>, kTogether> tiles;
     std::array<ScoreModTile<T>, kTogether> mods;
     std::array<TileCursor, kTogether> cursors;
@@ -154,7 +154,7 @@ class Forward {
   };
 
   size_t scratch_bytes(int count) const {
-    const size_t d = n_.head_dim, dv = n_.value_dim;
+    const size_t d = panel_dim(n_.head_dim), dv = panel_dim(n_.value_dim);
     const size_t keys = Scratch::bytes_of<Op>(kTile * d) + Scratch::bytes_of<Op>(kTile * dv);
     const size_t of_task = 2 * keys + Scratch::bytes_of<Op>(kTile * (kLaneStride + dv)) +
                            Scratch::bytes_of<T>(kTile * (dv + kLaneStride + 1)) +
@@ -207,27 +207,18 @@ class Forward {
     keys.first_key = static_cast<uint32_t>(t * kTile);
     keys.rows = n_.keys_of(t);
     keys.scales = mods_.key_scales(b, kv_head, t);
-    if (in_place_) {
-      keys.k = static_cast<const Op*>(row(p_.k, b, kv_head, t));
-      keys.v = static_cast<const Op*>(row(p_.v, b, kv_head, t));
-      keys.k_stride = p_.k.strides[2];
-      keys.v_stride = p_.v.strides[2];
-    } else {
-      kernels_.load_rows(row(p_.k, b, kv_head, t), p_.k.dtype, p_.k.strides[2], keys.rows,
-                         keys.rows, n_.head_dim, state.k, n_.head_dim);
-      kernels_.load_rows(row(p_.v, b, kv_head, t), p_.v.dtype, p_.v.strides[2], keys.rows,
-                         keys.rows, n_.value_dim, state.v, n_.value_dim);
-      keys.k = state.k;
-      keys.v = state.v;
-      keys.k_stride = n_.head_dim;
-      keys.v_stride = n_.value_dim;
-    }
-    keys.v_depth = keys.v;
-    keys.v_depth_stride = keys.v_stride;
+    const auto [k, k_stride] =
+        operand_rows(kernels_, p_.k, row(p_.k, b, kv_head, t), keys.rows, state.k);
+    const auto [v, v_stride] =
+        operand_rows(kernels_, p_.v, row(p_.v, b, kv_head, t), keys.rows, state.v);
+    keys.k = k;
+    keys.v = keys.v_columns = v;
+    keys.k_stride = k_stride;
+    keys.v_stride = keys.v_columns_stride = v_stride;
     if constexpr (kDepth > 1) {
-      kernels_.pack_depth(keys.v, keys.v_stride, keys.rows, n_.value_dim, state.v_depth);
-      keys.v_depth = state.v_depth;
-      keys.v_depth_stride = n_.value_dim;
+      keys.v_columns = state.v_columns;
+      keys.v_columns_stride =
+          kernels_.pack_columns(v, v_stride, keys.rows, n_.value_dim, state.v_columns);
     }
     return keys;
   }

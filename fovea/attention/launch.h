@@ -96,6 +96,32 @@ class TileCursor {
   int32_t offset_ = 0;
 };
 
+/// Features of a panel, with room for the whole steps of every matrix unit.
+inline size_t panel_dim(int dim) { return (static_cast<size_t>(dim) + 31) / 32 * 32; }
+
+inline int whole_steps(int n, int step) { return (n + step - 1) / step * step; }
+
+/// Rows of a tile of keys or values, row-major.
+template <typename Op>
+struct OperandRows {
+  const Op* data;
+  int64_t stride;
+};
+
+/// `rows` rows of `x` from `first` on as an engine's products read them: in place where they lie
+/// so, else copied to `panel` [64, panel_dim].
+template <typename Op>
+OperandRows<Op> operand_rows(const kernels::AttentionKernels<Op>& kernels, const TensorView& x,
+                             const void* first, int rows, Op* panel) {
+  const int dim = static_cast<int>(x.shape[3]);
+  const int whole_rows = whole_steps(rows, kernels.step), ld = whole_steps(dim, kernels.step);
+  if (x.dtype == kNativeType<Op> && rows == whole_rows && dim == ld) {
+    return {static_cast<const Op*>(first), x.strides[2]};
+  }
+  kernels.load_rows(first, x.dtype, x.strides[2], rows, whole_rows, dim, panel, ld);
+  return {panel, ld};
+}
+
 /// Sets which rows and lanes of `keys` take part; false when no pair of the tile is allowed.
 template <typename Op>
 bool set_visible(const BlockPlan& plan, const TileRun& run, int rows, kernels::KeyLanes* lanes,

@@ -4,13 +4,38 @@
 #include <fstream>
 
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#endif
 
 #include "fovea/core/status.h"
 
 namespace fovea {
 namespace {
 
-constexpr const char* kNames[kIsaCount] = {"scalar", "avx2", "avx512", "avx512_bf16", "amx"};
+constexpr const char* kNames[kIsaCount] = {"scalar", "amx_emulated", "avx2",
+                                           "avx512", "avx512_bf16",  "amx"};
+
+#if defined(__x86_64__)
+/// AMX tiles with bf16 products, and the tiles' two states enabled by the operating system (XCR0).
+bool detect_amx_bf16() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+  uint32_t low, high;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr uint32_t kTileStates = 3u << 17;
+  if ((low & kTileStates) != kTileStates || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+  return (d & kAmxBf16) && (d & kAmxTile);
+}
+
+/// Linux grants a process the tiles' 8 KiB of state on request (Documentation/arch/x86/xstate.rst).
+bool request_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 CpuFeatures detect() {
   CpuFeatures f;
@@ -33,7 +58,7 @@ CpuFeatures detect() {
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl");
   f.avx512_bf16 = f.avx512 && flags.find(" avx512_bf16 ") != std::string::npos;
-  f.amx_bf16 = f.avx512_bf16 && flags.find(" amx_bf16 ") != std::string::npos;
+  f.amx_bf16 = f.avx512_bf16 && detect_amx_bf16();
 #endif
   f.l1d_bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
   f.l2_bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -50,7 +75,8 @@ Isa parse_isa(std::string_view name) {
     if (name == kNames[i]) return static_cast<Isa>(i);
   }
   throw InputError("instruction set \"" + std::string(name) +
-                   "\" is unknown; expected scalar, avx2, avx512, avx512_bf16 or amx");
+                   "\" is unknown; expected scalar, avx2, avx512, avx512_bf16, amx or, for tests, "
+                   "amx_emulated");
 }
 
 bool CpuFeatures::supports(Isa isa) const {
@@ -63,8 +89,16 @@ bool CpuFeatures::supports(Isa isa) const {
       return avx512;
     case Isa::kAvx512Bf16:
       return avx512_bf16;
-    case Isa::kAmx:
-      return amx_bf16;
+    case Isa::kAmx: {
+#if defined(__x86_64__)
+      static const bool granted = cpu_features().amx_bf16 && request_tiles();
+      return amx_bf16 && granted;
+#else
+      return false;
+#endif
+    }
+    case Isa::kAmxEmulated:
+      return false;
   }
   return false;
 }
@@ -77,6 +111,7 @@ const CpuFeatures& cpu_features() {
 Isa max_isa() {
   Isa limit = Isa::kAmx;
   if (const char* value = std::getenv("FOVEA_MAX_ISA"); value && *value) limit = parse_isa(value);
+  if (limit == Isa::kAmxEmulated) return limit;
   for (int i = static_cast<int>(limit); i > 0; --i) {
     if (cpu_features().supports(static_cast<Isa>(i))) return static_cast<Isa>(i);
   }

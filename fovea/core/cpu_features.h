@@ -7,12 +7,13 @@
 namespace fovea {
 
 /// Instruction-set levels that engines are built for, weakest first. A level includes those
-/// before it; `kAmx` is not built yet.
-enum class Isa : uint8_t { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+/// before it, but for `kAmxEmulated`, the scalar level with emulated tiles: no machine's own, it is
+/// there for tests and taken only where FOVEA_MAX_ISA names it.
+enum class Isa : uint8_t { kScalar, kAmxEmulated, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-constexpr int kIsaCount = 5;
+constexpr int kIsaCount = 6;
 
-/// scalar, avx2, avx512, avx512_bf16, amx.
+/// scalar, amx_emulated, avx2, avx512, avx512_bf16, amx.
 const char* name_of(Isa isa);
 
 /// Parses a name; throws InputError that lists the names.
@@ -24,9 +25,10 @@ struct CpuFeatures {
   bool avx2_fma = false;
   bool avx512 = false;  ///< F, BW, DQ, VL
   bool avx512_bf16 = false;
-  bool amx_bf16 = false;
+  bool amx_bf16 = false;  ///< processor and operating system; supports() asks for the permission
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
 
+  /// Of kAmx: and Linux lets this process use the tiles, which is asked for on the first call.
   bool supports(Isa isa) const;
 };
 

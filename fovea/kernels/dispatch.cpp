@@ -4,7 +4,7 @@ namespace fovea::kernels {
 
 extern const Engine kScalarEngine;
 #if defined(__x86_64__)
-extern const Engine kAvx2Engine, kAvx512Engine, kAvx512Bf16Engine;
+extern const Engine kAvx2Engine, kAvx512Engine, kAvx512Bf16Engine, kAmxEngine, kAmxEmulatedEngine;
 #endif
 
 namespace {
@@ -19,6 +19,8 @@ struct Choice {
 /// meant for the level and has kernels for the problem's storage type.
 constexpr Choice kChoices[] = {
 #if defined(__x86_64__)
+    {&kAmxEngine, Isa::kAmx, Isa::kAmx},                          // bf16
+    {&kAmxEmulatedEngine, Isa::kAmxEmulated, Isa::kAmxEmulated},  // bf16
     // bf16. Processors with AMX have vdpbf16ps too, slower than their FMA (Sapphire Rapids).
     {&kAvx512Bf16Engine, Isa::kAvx512Bf16, Isa::kAvx512Bf16},
     {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 and f16 widened

@@ -23,6 +23,10 @@ TEST(CpuFeatures, EnvironmentCapsTheLevel) {
   EXPECT_EQ(max_isa(), Isa::kScalar);
   setenv("FOVEA_MAX_ISA", "avx2", 1);
   EXPECT_LE(max_isa(), Isa::kAvx2);
+  setenv("FOVEA_MAX_ISA", "amx_emulated", 1);
+  EXPECT_EQ(max_isa(), Isa::kAmxEmulated);
+  unsetenv("FOVEA_MAX_ISA");
+  EXPECT_NE(max_isa(), Isa::kAmxEmulated) << "only where it is named";
   setenv("FOVEA_MAX_ISA", "nonsense", 1);
   EXPECT_THROW((void)max_isa(), InputError);
   if (old) {

@@ -14,16 +14,26 @@ namespace fovea::testing {
 /// Instruction sets that have an engine of their own and that this machine can run.
 inline std::vector<Isa> runnable_isas() {
   std::vector<Isa> isas;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+#if defined(__x86_64__)
+  isas.push_back(Isa::kAmxEmulated);
+#endif
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (cpu_features().supports(isa)) isas.push_back(isa);
   }
   return isas;
 }
 
+/// Whether problems of this storage type run on an engine of this very level.
+inline bool has_own_engine(Isa isa, DType dtype) {
+  if (dtype == DType::kF64) return isa == Isa::kScalar;
+  if (dtype != DType::kBF16) return isa != Isa::kAmxEmulated && isa <= Isa::kAvx512;
+  return true;
+}
+
 /// Whether problems of this storage type run on a matrix unit of bf16 operands.
 inline bool has_bf16_operands(Isa isa, DType dtype) {
 #if defined(__x86_64__)
-  if (isa == Isa::kScalar) return dtype == DType::kBF16;  // emulated
+  if (isa <= Isa::kAmxEmulated) return dtype == DType::kBF16;  // emulated
 #endif
   return dtype == DType::kBF16 && isa >= Isa::kAvx512Bf16;
 }

@@ -104,7 +104,7 @@ inline void check(const CaseTensors& t, const Expected& expected, Isa isa) {
 inline void check_on_every_engine(const CaseTensors& t) {
   const Expected expected(t);
   for (const Isa isa : runnable_isas()) {
-    if (t.c.dtype == DType::kF64 && isa != Isa::kScalar) continue;
+    if (!has_own_engine(isa, t.c.dtype)) continue;
     const ForcedIsa forced(isa);
     SCOPED_TRACE(t.c.to_string() + " on " + name_of(isa));
     check(t, expected, isa);

@@ -30,7 +30,7 @@ void backward_begin(const BackwardTile<Op>& tile) {
   Unit::pack_lanes(tile.d_o, tile.value_stride, kTile, tile.value_dim, T{1}, tile.d_o_t);
   Unit::pack_depth(tile.q, tile.dim_stride, kTile, tile.dim_stride, tile.q_depth);
   Unit::pack_depth(tile.d_o, tile.value_stride, kTile, tile.value_stride, tile.d_o_depth);
-  std::memset(tile.d_q_t, 0, sizeof(T) * static_cast<size_t>(tile.head_dim) * kLaneStride);
+  zero_panel(tile.d_q_t, tile.head_dim);
 }
 
 /// Scores and dP of lane vector x of a part to Z ∘ P and dS, in place.
@@ -141,10 +141,9 @@ HWY_INLINE void backward_part(const BackwardTile<Op>& tile, const KeyTile<Op>& k
                                       tile.dim_stride);
   }
   if (!by_pair.keys) {
-    multiply<Walk::kColumns, Into::kAdd>(
-        tile.head_dim, part.lanes, part.end - begin, keys.k_depth + begin * keys.k_depth_stride,
-        keys.k_depth_stride * kDepth, tile.d_s_depth + begin * kLaneStride + part.lane * kDepth,
-        kLaneStride * kDepth, tile.d_q_t + part.lane, kLaneStride);
+    add_columns(tile.head_dim, part.lanes, begin, part.end, keys.k_columns, keys.k_columns_stride,
+                tile.d_s_depth + begin * kLaneStride + part.lane * kDepth, kLaneStride * kDepth,
+                tile.d_q_t + part.lane, kLaneStride);
   }
 }
 

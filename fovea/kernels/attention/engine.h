@@ -58,17 +58,16 @@ struct ScoreModTile {
 };
 
 /// A tile of keys as the bodies read it. k and v are row-major; only rows [begin, end), widened to
-/// whole steps of kDepthOf<Op>, are read.
+/// whole steps of AttentionKernels::step, are read.
 template <typename Op>
 struct KeyTile {
   const Op* k;
   const Op* v;
   int64_t k_stride, v_stride;  ///< elements between rows
-  /// Panels whose depth is the keys, [rows, stride], a missing last row zero: k (backward only) and
-  /// v (forward only). Where kDepthOf<Op> is 1, the rows themselves.
-  const Op* k_depth;
-  const Op* v_depth;
-  int64_t k_depth_stride, v_depth_stride;
+  /// Panels that AttentionKernels::pack_columns made of k (backward only) and v (forward only).
+  const Op* k_columns;
+  const Op* v_columns;
+  int64_t k_columns_stride, v_columns_stride;
   uint32_t first_key;       ///< row number of row 0, a multiple of 64 (for dropout)
   const SumOf<Op>* scales;  ///< [64] one over each key's length (cosine), or null
   int rows;                 ///< keys in the tile
@@ -76,7 +75,8 @@ struct KeyTile {
   const uint64_t* lanes;    ///< [64] bit r of lanes[c]: query r sees key c; null: all see all
 };
 
-/// A tile of queries on its way through the forward. Panels are 64-byte aligned.
+/// A tile of queries on its way through the forward. Panels are 64-byte aligned. Where a panel has
+/// [D, 64] or [Dv, 64] elements, a matrix unit may write up to the next multiple of 32 rows.
 template <typename Op>
 struct ForwardTile {
   using T = SumOf<Op>;
@@ -152,15 +152,22 @@ struct CacheRows {
 template <typename Op>
 struct AttentionKernels {
   using T = SumOf<Op>;
+  /// Rows and columns of a tile's k and v come in multiples of this, zero beyond the last.
+  int step;
+  /// Sets the matrix unit's registers up for the calling thread and gives them back: around any of
+  /// the forward's and backward's functions. See MatrixUnitScope.
+  void (*configure)();
+  void (*release)();
   /// dst[r][c] = src[r][c] for r < rows, 0 for rows up to `padded_rows` and columns up to `ld`.
   void (*load_rows)(const void* src, DType dtype, int64_t stride, int rows, int padded_rows,
                     int dim, Op* dst, int ld);
   /// dst[r][c] = factor · src[r][c], rounded once to `dtype`.
   void (*store_rows)(const T* src, int ld, int rows, int dim, T factor, void* dst, DType dtype,
                      int64_t stride);
-  /// Rows [rows, dim] to a panel [rows, dim] by depth, a missing last row zero; nothing where
-  /// kDepthOf<Op> is 1.
-  void (*pack_depth)(const Op* src, int64_t stride, int rows, int dim, Op* dst);
+  /// Rows [rows, dim] of keys to the panel that products over the keys read, at most 64 · dim
+  /// elements with dim rounded up to 32; returns its stride. Where kDepthOf<Op> is 1 the rows
+  /// themselves are that panel, and nothing is done.
+  int64_t (*pack_columns)(const Op* src, int64_t stride, int rows, int dim, Op* dst);
   /// dst[c][r] = factor · src[r][c]; rows and columns are multiples of 4.
   void (*transpose)(const T* src, int ld_src, int rows, int cols, T factor, T* dst, int ld_dst);
   /// out[r] = Σ_c a[r][c] b[r][c] of rows of `dtype`.
@@ -217,6 +224,21 @@ struct Engine {
     if (kernels) body(*kernels);
     return kernels != nullptr;
   }
+};
+
+/// The calling thread's matrix unit is set up while it lives. Not to be nested.
+class MatrixUnitScope {
+ public:
+  template <typename Op>
+  explicit MatrixUnitScope(const AttentionKernels<Op>& kernels) : release_(kernels.release) {
+    kernels.configure();
+  }
+  ~MatrixUnitScope() { release_(); }
+  MatrixUnitScope(const MatrixUnitScope&) = delete;
+  MatrixUnitScope& operator=(const MatrixUnitScope&) = delete;
+
+ private:
+  void (*release_)();
 };
 
 /// The engine that runs a problem of this storage type now.

@@ -52,10 +52,16 @@ HWY_INLINE Vec<T> weight_of(Vec<T> score, Vec<T> scale, Vec<T> shift) {
 /// Largest growth of a maximum, in powers of two, that is left to the weights.
 constexpr int kLateRescale = 8;
 
+/// A panel [dim, 64] to zeros, with the rows that a tile has too many.
+template <typename T>
+HWY_INLINE void zero_panel(T* panel, int dim) {
+  std::memset(panel, 0, sizeof(T) * ((static_cast<size_t>(dim) + 15) / 16 * 16) * kLaneStride);
+}
+
 template <typename Op, typename T = SumOf<Op>>
 void forward_begin(const ForwardTile<Op>& tile, const Op* q, int ld) {
   MatrixUnit<Op>::pack_lanes(q, ld, kTile, tile.head_dim, tile.scale, tile.q_t);
-  std::memset(tile.o_t, 0, sizeof(T) * static_cast<size_t>(tile.value_dim) * kLaneStride);
+  zero_panel(tile.o_t, tile.value_dim);
   for (int r = 0; r < kTile; ++r) {
     tile.row_max[r] = -std::numeric_limits<T>::infinity();
     tile.row_sum[r] = 0;
@@ -65,7 +71,8 @@ void forward_begin(const ForwardTile<Op>& tile, const Op* q, int ld) {
 /// n rounded up to whole steps of the matrix unit.
 template <typename Op>
 HWY_INLINE int whole_steps(int n) {
-  return (n + kDepthOf<Op> - 1) & ~(kDepthOf<Op> - 1);
+  constexpr int kStep = MatrixUnit<Op>::kStep;
+  return (n + kStep - 1) & ~(kStep - 1);
 }
 
 /// A partial tile is clipped by halves: each half of its queries to the keys that it sees. On the
@@ -93,7 +100,7 @@ HWY_INLINE int split_tile(const KeyTile<Op>& keys, int rows, Part* parts) {
     while (begin < end && !(keys.lanes[begin] & half)) ++begin;
     while (end > begin && !(keys.lanes[end - 1] & half)) --end;
     if (begin == end) continue;
-    begin &= ~(kDepthOf<Op> - 1);
+    begin &= ~(MatrixUnit<Op>::kStep - 1);
     parts[count++] = {lane, HWY_MIN(kHalf, rows - lane), begin, whole_steps<Op>(end)};
   }
   if (count == 2 && parts[0].begin == parts[1].begin && parts[0].end == parts[1].end) {
@@ -184,7 +191,7 @@ HWY_INLINE void exponentials(const ForwardTile<Op>& tile, const Part& part, Vec<
 /// Whether the rows of `x` that the products read of a partial tile hold neither NaN nor infinity.
 template <typename Op>
 HWY_INLINE bool visible_rows_finite(const KeyTile<Op>& keys, const Op* x, int64_t stride, int dim) {
-  return all_rows_finite(x, stride, keys.begin & ~(kDepthOf<Op> - 1),
+  return all_rows_finite(x, stride, keys.begin & ~(MatrixUnit<Op>::kStep - 1),
                          HWY_MIN(whole_steps<Op>(keys.end), keys.rows), dim);
 }
 
@@ -282,11 +289,9 @@ void forward_keys(const ForwardTile<Op>& tile, const KeyTile<Op>& keys) {
     score_part(tile, keys, part, tile.scores, static_cast<T*>(nullptr));
     softmax_part(tile, keys, part, dropout ? keep : nullptr);
     if (by_pair) continue;
-    multiply<Walk::kColumns, Into::kAdd>(tile.value_dim, part.lanes, part.end - part.begin,
-                                         keys.v_depth + part.begin * keys.v_depth_stride,
-                                         keys.v_depth_stride * kDepth,
-                                         tile.p + part.begin * kLaneStride + part.lane * kDepth,
-                                         kLaneStride * kDepth, tile.o_t + part.lane, kLaneStride);
+    add_columns(tile.value_dim, part.lanes, part.begin, part.end, keys.v_columns,
+                keys.v_columns_stride, tile.p + part.begin * kLaneStride + part.lane * kDepth,
+                kLaneStride * kDepth, tile.o_t + part.lane, kLaneStride);
   }
   if (by_pair) {
     add_visible_pairs(keys, keys.v, keys.v_stride, tile.value_dim, tile.p, tile.o_t);

@@ -139,9 +139,11 @@ HWY_INLINE void pack_pairs(const BFloat16* src, int64_t stride, int rows, int di
   }
 }
 
-template <>
-struct MatrixUnit<BFloat16> {
+/// MatrixUnit<BFloat16> of lanes.
+struct DotUnit {
   using Row = Bf16Row;
+  static constexpr bool kTiles = false;
+  static constexpr int kStep = 2;
   static constexpr bool kScalesQueries = false;
 
   static HWY_INLINE Row load(const BFloat16* p) { return load_pairs(p); }
@@ -159,6 +161,11 @@ struct MatrixUnit<BFloat16> {
   static HWY_INLINE void pack_depth(const BFloat16* src, int64_t stride, int rows, int dim,
                                     BFloat16* dst) {
     pack_pairs(src, stride, rows, dim, dst);
+  }
+  static HWY_INLINE int64_t pack_columns(const BFloat16* src, int64_t stride, int rows, int dim,
+                                         BFloat16* dst) {
+    pack_pairs(src, stride, rows, dim, dst);
+    return dim;
   }
 
   static HWY_INLINE Vec<float> exp2_weight(Vec<float> x) { return exp2_bf16(x); }
@@ -189,6 +196,11 @@ struct MatrixUnit<BFloat16> {
     }
   }
 };
+
+#ifndef FOVEA_TILES
+template <>
+struct MatrixUnit<BFloat16> : DotUnit {};
+#endif
 
 }  // namespace
 }  // namespace FOVEA_ISA_NAMESPACE

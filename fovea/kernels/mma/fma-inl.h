@@ -10,11 +10,16 @@ namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
+enum class Walk { kRows, kColumns };       // how a product reads A
+enum class Into { kStore, kScale, kAdd };  // C =, C = factor ·, C +=
+
 /// How an engine multiplies operands of type `Op` (kDepthOf<Op> of them in each lane) and what its
 /// panels look like; see product-inl.h for the loops around it.
 template <typename Op>
 struct MatrixUnit {
   using Row = Vec<Op>;
+  static constexpr bool kTiles = false;  ///< multiplies tiles, not lanes (tile-inl.h)
+  static constexpr int kStep = 1;        ///< keys and queries are taken in whole steps of this
   static constexpr bool kScalesQueries = true;
 
   static HWY_INLINE Row load(const Op* p) { return hn::LoadU(Tag<Op>(), p); }
@@ -29,6 +34,10 @@ struct MatrixUnit {
   }
   /// The panel whose depth are the rows, which is the rows.
   static HWY_INLINE void pack_depth(const Op*, int64_t, int, int, Op*) {}
+  /// The panel that a product reads by columns, which is the rows too. Returns its stride.
+  static HWY_INLINE int64_t pack_columns(const Op*, int64_t stride, int, int, Op*) {
+    return stride;
+  }
 
   /// 2^x as exact as a weight needs it.
   static HWY_INLINE Vec<Op> exp2_weight(Vec<Op> x) { return exp2(x); }

@@ -14,14 +14,14 @@
 
 #include "fovea/kernels/mma/bf16_dot-inl.h"
 #include "fovea/kernels/mma/fma-inl.h"
+#ifdef FOVEA_TILES
+#include "fovea/kernels/mma/tile-inl.h"
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
-
-enum class Walk { kRows, kColumns };       // how A is read
-enum class Into { kStore, kScale, kAdd };  // C =, C = factor ·, C +=
 
 template <Walk kWalk, Into kInto, int kRows, int kVecs, typename Op, typename T = SumOf<Op>>
 HWY_INLINE void register_tile(int steps, const Op* HWY_RESTRICT a, ptrdiff_t lda,
@@ -90,11 +90,10 @@ HWY_NOINLINE void column_group(int rows, int steps, const Op* a, ptrdiff_t lda, 
   }
 }
 
-/// C [rows, lanes]. `lanes` is rounded up to whole vectors and `depth` to whole steps, which the
-/// operands and C must have.
+/// multiply() of lanes.
 template <Walk kWalk, Into kInto, typename Op, typename T = SumOf<Op>>
-HWY_INLINE void multiply(int rows, int lanes, int depth, const Op* a, ptrdiff_t lda, const Op* b,
-                         ptrdiff_t ldb, T* c, ptrdiff_t ldc, T factor = 1) {
+HWY_INLINE void multiply_lanes(int rows, int lanes, int depth, const Op* a, ptrdiff_t lda,
+                               const Op* b, ptrdiff_t ldb, T* c, ptrdiff_t ldc, T factor) {
   constexpr int kLanes = kLanesOf<T>;
   constexpr int kDepth = kDepthOf<Op>;
   const int vecs = (lanes + kLanes - 1) / kLanes;
@@ -115,6 +114,31 @@ HWY_INLINE void multiply(int rows, int lanes, int depth, const Op* a, ptrdiff_t 
   if (x < vecs) {
     column_group<kWalk, kInto, 12, 1>(rows, steps, a, lda, b + x * kLanes * kDepth, ldb,
                                       c + x * kLanes, ldc, factor);
+  }
+}
+
+/// C [rows, lanes]. `lanes` is rounded up to whole vectors and `depth` to whole steps, which the
+/// operands and C must have; tiles round all three, see tile-inl.h.
+template <Walk kWalk, Into kInto, typename Op, typename T = SumOf<Op>>
+HWY_INLINE void multiply(int rows, int lanes, int depth, const Op* a, ptrdiff_t lda, const Op* b,
+                         ptrdiff_t ldb, T* c, ptrdiff_t ldc, T factor = 1) {
+  if constexpr (MatrixUnit<Op>::kTiles) {
+    static_assert(kWalk == Walk::kRows);
+    MatrixUnit<Op>::template multiply<kInto>(rows, lanes, depth, a, lda, b, ldb, c, ldc, factor);
+  } else {
+    multiply_lanes<kWalk, kInto>(rows, lanes, depth, a, lda, b, ldb, c, ldc, factor);
+  }
+}
+
+/// C [rows, lanes] += Aᵀ B over the depth [begin, end) of A, a panel that pack_columns() made.
+template <typename Op, typename T = SumOf<Op>>
+HWY_INLINE void add_columns(int rows, int lanes, int begin, int end, const Op* a, ptrdiff_t lda,
+                            const Op* b, ptrdiff_t ldb, T* c, ptrdiff_t ldc) {
+  if constexpr (MatrixUnit<Op>::kTiles) {
+    multiply<Walk::kRows, Into::kAdd>(rows, lanes, end - begin, a + begin, lda, b, ldb, c, ldc);
+  } else {
+    multiply<Walk::kColumns, Into::kAdd>(rows, lanes, end - begin, a + begin * lda,
+                                         lda * kDepthOf<Op>, b, ldb, c, ldc);
   }
 }
 
