@@ -31,56 +31,70 @@ class EmulatedTiles {
   }
   static void release() { state = State{}; }
 
-  template <int kTile>
-  static void zero() {
-    (void)checked<kTile>();
-    std::memset(state.tiles[kTile], 0, sizeof state.tiles[kTile]);
+  static void zero(int tile) {
+    (void)checked(tile);
+    std::memset(state.tiles[tile], 0, sizeof state.tiles[tile]);
   }
   /// Rows `stride` bytes apart.
-  template <int kTile>
-  static void load(const void* src, ptrdiff_t stride) {
-    zero<kTile>();
-    for (int r = 0; r < state.config.rows[kTile]; ++r) {
-      std::memcpy(state.tiles[kTile][r], static_cast<const char*>(src) + r * stride,
-                  state.config.colsb[kTile]);
+  static void load(int tile, const void* src, ptrdiff_t stride) {
+    zero(tile);
+    for (int r = 0; r < state.config.rows[tile]; ++r) {
+      std::memcpy(state.tiles[tile][r], static_cast<const char*>(src) + r * stride,
+                  state.config.colsb[tile]);
     }
   }
-  template <int kTile>
-  static void store(void* dst, ptrdiff_t stride) {
-    (void)checked<kTile>();
-    for (int r = 0; r < state.config.rows[kTile]; ++r) {
-      std::memcpy(static_cast<char*>(dst) + r * stride, state.tiles[kTile][r],
-                  state.config.colsb[kTile]);
+  static void store(int tile, void* dst, ptrdiff_t stride) {
+    (void)checked(tile);
+    for (int r = 0; r < state.config.rows[tile]; ++r) {
+      std::memcpy(static_cast<char*>(dst) + r * stride, state.tiles[tile][r],
+                  state.config.colsb[tile]);
     }
   }
 
-  /// C += A B of bf16 pairs.
-  template <int kC, int kA, int kB>
-  static void dot() {
-    static_assert(kC != kA && kC != kB && kA != kB);
-    const Shape c = checked<kC>(), a = checked<kA>(), b = checked<kB>();
+  /// Tile `to` += tile `left` · tile `right` of bf16 pairs.
+  static void dot(int to, int left, int right) {
+    require(to != left && to != right && left != right);
+    const Shape c = checked(to), a = checked(left), b = checked(right);
     require(c.colsb == b.colsb && c.rows == a.rows && a.colsb == 4 * b.rows);
     float even_b[kRows][kColumns] = {}, odd_b[kRows][kColumns] = {};
     for (int k = 0; k < b.rows; ++k) {
-      for (int n = 0; n < kColumns; ++n) halves(kB, k, n, &even_b[k][n], &odd_b[k][n]);
+      for (int n = 0; n < kColumns; ++n) halves(right, k, n, &even_b[k][n], &odd_b[k][n]);
     }
     for (int m = 0; m < c.rows; ++m) {
       float even[kColumns] = {}, odd[kColumns] = {}, row[kColumns];
       for (int k = 0; k < b.rows; ++k) {
         float even_a, odd_a;
-        halves(kA, m, k, &even_a, &odd_a);
+        halves(left, m, k, &even_a, &odd_a);
         for (int n = 0; n < kColumns; ++n) {
           even[n] = flushed(even[n] + even_a * even_b[k][n]);
           odd[n] = flushed(odd[n] + odd_a * odd_b[k][n]);
         }
       }
-      std::memcpy(row, state.tiles[kC][m], sizeof row);
+      std::memcpy(row, state.tiles[to][m], sizeof row);
       for (int n = 0; n < kColumns; ++n) {
         row[n] = flushed(flushed(row[n]) + flushed(even[n] + odd[n]));
       }
-      std::memcpy(state.tiles[kC][m], row, c.colsb);
+      std::memcpy(state.tiles[to][m], row, static_cast<size_t>(c.colsb));
     }
-    std::memset(state.tiles[kC][c.rows], 0, static_cast<size_t>(kRows - c.rows) * kRowBytes);
+    std::memset(state.tiles[to][c.rows], 0, static_cast<size_t>(kRows - c.rows) * kRowBytes);
+  }
+
+  // As TileUnit (tile-inl.h) names them.
+  template <int kTile>
+  static void zero() {
+    zero(kTile);
+  }
+  template <int kTile>
+  static void load(const void* src, ptrdiff_t stride) {
+    load(kTile, src, stride);
+  }
+  template <int kTile>
+  static void store(void* dst, ptrdiff_t stride) {
+    store(kTile, dst, stride);
+  }
+  template <int kC, int kA, int kB>
+  static void dot() {
+    dot(kC, kA, kB);
   }
 
  private:
@@ -96,11 +110,10 @@ class EmulatedTiles {
   static void require(bool fine) {
     if (!fine) __builtin_trap();
   }
-  template <int kTile>
-  static Shape checked() {
-    static_assert(kTile >= 0 && kTile < kTiles);
-    require(state.config.palette == 1 && state.config.rows[kTile] > 0);
-    return {state.config.rows[kTile], state.config.colsb[kTile]};
+  static Shape checked(int tile) {
+    require(tile >= 0 && tile < kTiles);
+    require(state.config.palette == 1 && state.config.rows[tile] > 0);
+    return {state.config.rows[tile], state.config.colsb[tile]};
   }
 
   /// Denormals to zero of their sign.
