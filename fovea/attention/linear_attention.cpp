@@ -81,6 +81,12 @@ void expect_problem(Conditions& c, const LinearAttentionProblem& p) {
     c.expect_type("decay", p.decay, state_type(p));
     c.expect_shape("decay", p.decay, "[B, H, S]", 3, q.shape[0], q.shape[1], k.shape[2], 1);
   }
+  if (!p.beta.empty()) {
+    if (!p.causal) c.add("no delta writes unless causal", "a beta");
+    if (p.normalise) c.add("no normaliser with delta writes", "normalise");
+    c.expect_type("beta", p.beta, state_type(p));
+    c.expect_shape("beta", p.beta, "[B, H, S]", 3, q.shape[0], q.shape[1], k.shape[2], 1);
+  }
   if (!p.initial_state.empty()) expect_state(c, "initial_state", p.initial_state, p);
   if (!std::isfinite(p.scale) || (p.normalise && p.scale != 1)) {
     c.add(p.normalise ? "a scale of 1 with the normaliser" : "a finite scale",
@@ -117,12 +123,16 @@ void expect_gradients(Conditions& c, const LinearAttentionProblem& p,
   expect_like(c, "d_q", g.d_q, p.q);
   expect_like(c, "d_k", g.d_k, p.k);
   expect_like(c, "d_v", g.d_v, p.v);
-  if (p.decay.empty() != g.d_decay.empty()) {
-    c.add(p.decay.empty() ? "no d_decay without a decay" : "d_decay with a decay",
-          g.d_decay.empty() ? "none" : "one");
-  } else if (!p.decay.empty()) {
-    expect_like(c, "d_decay", g.d_decay, p.decay);
-  }
+  const auto expect_of = [&](const std::string& name, const TensorView& x, const TensorView& d_x) {
+    if (x.empty() != d_x.empty()) {
+      c.add(x.empty() ? "no d_" + name + " without a " + name : "d_" + name + " with a " + name,
+            d_x.empty() ? "none" : "one");
+    } else if (!x.empty()) {
+      expect_like(c, ("d_" + name).c_str(), d_x, x);
+    }
+  };
+  expect_of("decay", p.decay, g.d_decay);
+  expect_of("beta", p.beta, g.d_beta);
   if (!g.d_final_state.empty()) expect_state(c, "d_final_state", g.d_final_state, p);
   if (!g.d_initial_state.empty()) expect_state(c, "d_initial_state", g.d_initial_state, p);
 }
@@ -191,27 +201,26 @@ LinearHead<T> head_of(const LinearAttentionProblem& p, const LinearAttentionOutp
   head.k = rows_of(p.k, task, task.k_begin);
   head.v = rows_of(p.v, task, task.k_begin);
   head.o = rows_of(out.o, task, task.q_begin);
-  head.decay = {};
-  if (!p.decay.empty()) {
-    head.decay = {p.decay.row<const T>(task.batch, task.head, task.k_begin), p.decay.strides[2]};
-  }
+  head.decay = values_of<const T>(p.decay, task, task.k_begin);
+  head.beta = values_of<const T>(p.beta, task, task.k_begin);
   head.denominator = values_of<T>(p.normalise ? out.denominator : TensorView{}, task, task.q_begin);
   head.initial_state = state_of<T>(p.initial_state, task);
   head.final_state = state_of<T>(out.final_state, task);
   return head;
 }
 
-/// Runs `body(head, task)` for every head of every sequence.
-template <typename T, typename Body>
+/// Runs `body(head, task)` for every head of every sequence, with `scratch_of(head)` elements of
+/// scratch each.
+template <typename T, typename ScratchOf, typename Body>
 void for_each_head(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
-                   double flop_per_step, const Body& body) {
+                   double flop_per_step, const ScratchOf& scratch_of, const Body& body) {
   const std::vector<Task> tasks = make_tasks(p);
   const double steps =
       static_cast<double>(p.q.shape[0] * p.q.shape[1]) * static_cast<double>(p.k.shape[2]);
   run_tasks(static_cast<int64_t>(tasks.size()), steps * flop_per_step, [&](int64_t i) {
     const Task& task = tasks[static_cast<size_t>(i)];
     LinearHead<T> head = head_of<T>(p, out, task);
-    const size_t size = static_cast<size_t>(kernels::linear_scratch(head.head_dim, head.value_dim));
+    const auto size = static_cast<size_t>(scratch_of(head));
     Scratch scratch(Scratch::bytes_of<T>(size));
     head.scratch = scratch.take<T>(0);
     body(head, task);
@@ -220,30 +229,42 @@ void for_each_head(const LinearAttentionProblem& p, const LinearAttentionOutputs
 
 /// Multiply-adds of one step of one head through the state, times two.
 double flop_per_step(const LinearAttentionProblem& p) {
-  return 4.0 * static_cast<double>(p.q.shape[3] * p.v.shape[3]);
+  return (p.beta.empty() ? 4.0 : 6.0) * static_cast<double>(p.q.shape[3] * p.v.shape[3]);
+}
+
+template <typename T>
+int64_t forward_scratch(const LinearHead<T>& head) {
+  return kernels::linear_scratch(head.head_dim, head.value_dim);
+}
+template <typename T>
+int64_t backward_scratch(const LinearHead<T>& head) {
+  return head.beta.data ? kernels::linear_delta_scratch(head.head_dim, head.value_dim, head.kv_len)
+                        : forward_scratch(head);
 }
 
 template <typename T>
 void forward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
              const LinearKernels<T>& kernels) {
-  for_each_head<T>(p, out, flop_per_step(p),
+  for_each_head<T>(p, out, flop_per_step(p), forward_scratch<T>,
                    [&](const LinearHead<T>& head, const Task&) { kernels.forward(head); });
 }
 
 template <typename T>
 void backward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
               const LinearAttentionGradients& g, const LinearKernels<T>& kernels) {
-  for_each_head<T>(p, out, 3 * flop_per_step(p), [&](const LinearHead<T>& head, const Task& task) {
+  const auto body = [&](const LinearHead<T>& head, const Task& task) {
     LinearHeadGradients<T> gradients;
     gradients.d_o = rows_of(g.d_o, task, task.q_begin);
     gradients.d_q = rows_of(g.d_q, task, task.q_begin);
     gradients.d_k = rows_of(g.d_k, task, task.k_begin);
     gradients.d_v = rows_of(g.d_v, task, task.k_begin);
     gradients.d_decay = values_of<T>(g.d_decay, task, task.k_begin);
+    gradients.d_beta = values_of<T>(g.d_beta, task, task.k_begin);
     gradients.d_final_state = state_of<T>(g.d_final_state, task);
     gradients.d_initial_state = state_of<T>(g.d_initial_state, task);
     kernels.backward(head, gradients);
-  });
+  };
+  for_each_head<T>(p, out, 3 * flop_per_step(p), backward_scratch<T>, body);
 }
 
 /// Runs `body` with the engine; a failed allocation becomes a status.

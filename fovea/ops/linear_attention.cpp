@@ -23,16 +23,17 @@ using torch::autograd::variable_list;
 MaybeTensor maybe(const Tensor& x) { return x.defined() ? MaybeTensor(x) : std::nullopt; }
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
-  /// decay and initial_state are those of `call`: autograd must see them as arguments.
+  /// decay, beta and initial_state are those of `call`: autograd must see them as arguments.
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
                                const Tensor& v, const MaybeTensor& /*decay*/,
-                               const MaybeTensor& /*initial_state*/, const LinearCall& call) {
+                               const MaybeTensor& /*beta*/, const MaybeTensor& /*initial_state*/,
+                               const LinearCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, denominator, final_state] = call_linear_attention(q, k, v, call);
     const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
     ctx->save_for_backward({q, k, v, o, denominator, or_none(call.decay),
                             or_none(call.initial_state), or_none(call.cu_seqlens_q),
-                            or_none(call.cu_seqlens_k)});
+                            or_none(call.cu_seqlens_k), or_none(call.beta)});
     ctx->saved_data["map"] = call.map;
     ctx->saved_data["causal"] = call.causal;
     ctx->saved_data["normalise"] = call.normalise;
@@ -46,6 +47,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     const auto s = ctx->get_saved_variables();
     auto& data = ctx->saved_data;
     const LinearCall call = {maybe(s[5]),
+                             maybe(s[9]),
                              maybe(s[6]),
                              maybe(s[7]),
                              maybe(s[8]),
@@ -54,13 +56,14 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
                              data["normalise"].toBool(),
                              data["scale"].toDouble(),
                              data["eps"].toDouble()};
-    auto [d_q, d_k, d_v, d_decay, d_initial] =
+    auto [d_q, d_k, d_v, d_decay, d_beta, d_initial] =
         call_linear_attention_backward(d[0].defined() ? d[0] : at::zeros_like(s[3]), maybe(d[2]),
                                        s[0], s[1], s[2], s[3], s[4], call);
     return {d_q,
             d_k,
             d_v,
             call.decay ? d_decay : Tensor(),
+            call.beta ? d_beta : Tensor(),
             call.initial_state ? d_initial : Tensor(),
             Tensor()};
   }
@@ -71,8 +74,8 @@ LinearOutputs linear_attention_autograd(const Tensor& q, const Tensor& k, const 
   const LinearCall call = FOVEA_LINEAR_VALUE;
   const auto needs = [](const MaybeTensor& x) { return x && x->requires_grad(); };
   if (at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad() ||
-                                     needs(decay) || needs(initial_state))) {
-    const auto results = LinearFunction::apply(q, k, v, decay, initial_state, call);
+                                     needs(decay) || needs(beta) || needs(initial_state))) {
+    const auto results = LinearFunction::apply(q, k, v, decay, beta, initial_state, call);
     return {results[0], results[1], results[2]};
   }
   at::AutoDispatchBelowADInplaceOrView below;
@@ -89,11 +92,11 @@ LinearGradients linear_attention_backward_autograd(
                                             FOVEA_LINEAR_VALUE);
   }
   const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
-  const auto marked =
-      mark_once("linear_attention",
-                {d_o, or_none(d_final_state), q, k, v, or_none(decay), or_none(initial_state)},
-                std::apply([](const auto&... x) { return variable_list{x...}; }, result));
-  return {marked[0], marked[1], marked[2], marked[3], marked[4]};
+  const auto marked = mark_once(
+      "linear_attention",
+      {d_o, or_none(d_final_state), q, k, v, or_none(decay), or_none(beta), or_none(initial_state)},
+      std::apply([](const auto&... x) { return variable_list{x...}; }, result));
+  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5]};
 }
 
 LinearOutputs linear_attention_autocast(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -106,18 +109,17 @@ LinearOutputs linear_attention_autocast(const Tensor& q, const Tensor& k, const 
 }
 
 LinearCall call_of(const LinearAttentionArguments& a) {
-  return {maybe(a.decay), maybe(a.initial_state),
-          std::nullopt,   std::nullopt,
-          name_of(a.map), a.causal,
-          a.normalise,    a.scale,
+  return {maybe(a.decay), maybe(a.beta), maybe(a.initial_state),
+          std::nullopt,   std::nullopt,  name_of(a.map),
+          a.causal,       a.normalise,   a.scale,
           a.eps};
 }
 
 }  // namespace
 
-#define FOVEA_LINEAR_FIELDS                                                                    \
-  call.decay, call.initial_state, call.cu_seqlens_q, call.cu_seqlens_k, call.map, call.causal, \
-      call.normalise, call.scale, call.eps
+#define FOVEA_LINEAR_FIELDS                                                                  \
+  call.decay, call.beta, call.initial_state, call.cu_seqlens_q, call.cu_seqlens_k, call.map, \
+      call.causal, call.normalise, call.scale, call.eps
 
 LinearOutputs call_linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const LinearCall& call) {

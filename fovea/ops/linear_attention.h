@@ -11,6 +11,7 @@ namespace fovea::ops {
 /// What the linear attention operators take beside their tensors; see attention/linear_attention.h.
 struct LinearAttentionArguments {
   at::Tensor decay;          ///< natural logarithms <= 0: [B, H, S], packed [T, H]
+  at::Tensor beta;           ///< strengths of delta writes, likewise; additive when absent
   at::Tensor initial_state;  ///< [N, H, D, Dv + normalise]; zeros when absent
   FeatureMap map = FeatureMap::kEluPlusOne;
   bool causal = false;
@@ -19,8 +20,8 @@ struct LinearAttentionArguments {
   double eps = 1e-6;
 };
 
-/// Linear attention, differentiable in q, k, v, decay and initial_state (Katharopoulos et al.
-/// 2020).
+/// Linear attention, differentiable in q, k, v, decay, beta and initial_state (Katharopoulos et
+/// al. 2020).
 ///
 /// Shapes: q [B, H, Sq, D], k [B, H, Sk, D], v [B, H, Sk, Dv], Sq = Sk when causal, D and Dv
 /// multiples of 8 up to 256; float32, bfloat16, float16 or float64.

@@ -38,6 +38,9 @@ void check_dims(const char* name, const LinearCall& call,
   TORCH_CHECK(!call.decay || call.decay->dim() == decay_dims, name, ": expected decay ",
               packed(call) ? "[T, H]" : "[B, H, S]", ", got one of ", call.decay->dim(),
               " dimensions");
+  TORCH_CHECK(!call.beta || call.beta->dim() == decay_dims, name, ": expected beta ",
+              packed(call) ? "[T, H]" : "[B, H, S]", ", got one of ", call.beta->dim(),
+              " dimensions");
   TORCH_CHECK(!call.initial_state || call.initial_state->dim() == 4, name,
               ": expected initial_state [N, H, D, Dv + normalise], got one of ",
               call.initial_state->dim(), " dimensions");
@@ -84,8 +87,12 @@ LinearGradients empty_gradients(const Tensor& q, const Tensor& k, const Tensor& 
   const auto like = [&](const MaybeTensor& x) {
     return x ? at::empty_symint(x->sym_sizes(), x->options()) : at::empty({0}, q.options());
   };
-  return {empty_rows(q, q.sym_size(-1), call), empty_rows(k, k.sym_size(-1), call),
-          empty_rows(v, v.sym_size(-1), call), like(call.decay), like(call.initial_state)};
+  return {empty_rows(q, q.sym_size(-1), call),
+          empty_rows(k, k.sym_size(-1), call),
+          empty_rows(v, v.sym_size(-1), call),
+          like(call.decay),
+          like(call.beta),
+          like(call.initial_state)};
 }
 
 LinearOutputs linear_attention_meta(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -131,6 +138,10 @@ class Prepared {
       decay_ = as_batch(call.decay->to(state_type_), call);
       problem_.decay = view_of(decay_, "decay");
     }
+    if (call.beta) {
+      beta_ = as_batch(call.beta->to(state_type_), call);
+      problem_.beta = view_of(beta_, "beta");
+    }
     if (call.initial_state) {
       initial_state_ = dense(*call.initial_state);
       problem_.initial_state = view_of(initial_state_, "initial_state");
@@ -174,7 +185,7 @@ class Prepared {
  private:
   const char* name_;
   const LinearCall& call_;
-  Tensor q_, k_, v_, decay_, initial_state_;
+  Tensor q_, k_, v_, decay_, beta_, initial_state_;
   at::ScalarType state_type_;
   std::vector<int32_t> bounds_q_, bounds_k_;
   LinearAttentionProblem problem_;
@@ -201,8 +212,9 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
   const LinearCall call = FOVEA_LINEAR_VALUE;
   check_dims(name, call, {&d_o, &q, &k, &v, &o});
   const Prepared prepared(name, q, k, v, call);
-  auto [d_q, d_k, d_v, d_decay, d_initial] = empty_gradients(q, k, v, call);
+  auto [d_q, d_k, d_v, d_decay, d_beta, d_initial] = empty_gradients(q, k, v, call);
   if (call.decay) d_decay = at::empty(call.decay->sizes(), q.options().dtype(state_type(q)));
+  if (call.beta) d_beta = at::empty(call.beta->sizes(), q.options().dtype(state_type(q)));
   if (call.initial_state) d_initial = empty_state(q, v, call);
 
   const Tensor d_o_rows = prepared.rows(d_o.to(q.scalar_type())), o_rows = prepared.rows(o);
@@ -212,6 +224,7 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
   g.d_k = view_of(as_batch(d_k, call), "d_k");
   g.d_v = view_of(as_batch(d_v, call), "d_v");
   if (call.decay) g.d_decay = view_of(as_batch(d_decay, call), "d_decay");
+  if (call.beta) g.d_beta = view_of(as_batch(d_beta, call), "d_beta");
   if (call.initial_state) g.d_initial_state = view_of(d_initial, "d_initial_state");
   Tensor d_final;
   if (d_final_state) {
@@ -221,8 +234,9 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
   const LinearAttentionOutputs out = prepared.outputs(o_rows, denominator);
   prepared.run([&] { return linear_attention_backward(prepared.problem(), out, g); });
   if (call.decay) d_decay = d_decay.to(call.decay->scalar_type());
+  if (call.beta) d_beta = d_beta.to(call.beta->scalar_type());
   if (call.initial_state) d_initial = d_initial.to(call.initial_state->scalar_type());
-  return {d_q, d_k, d_v, d_decay, d_initial};
+  return {d_q, d_k, d_v, d_decay, d_beta, d_initial};
 }
 
 }  // namespace

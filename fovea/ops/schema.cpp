@@ -22,8 +22,9 @@ const std::string kModGradients =
 
 // Of linear attention. Results that the arguments do not ask for are empty.
 const std::string kLinear =
-    "Tensor? decay=None, Tensor? initial_state=None, Tensor? cu_seqlens_q=None, "
-    "Tensor? cu_seqlens_k=None, str feature_map='elu+1', bool causal=False, bool normalise=True, "
+    "Tensor? decay=None, Tensor? beta=None, Tensor? initial_state=None, "
+    "Tensor? cu_seqlens_q=None, Tensor? cu_seqlens_k=None, str feature_map='elu+1', bool "
+    "causal=False, bool normalise=True, "
     "float scale=1.0, float eps=1e-06";
 
 }  // namespace
@@ -54,7 +55,8 @@ TORCH_LIBRARY(fovea, m) {
   def("linear_attention_backward(Tensor d_o, Tensor? d_final_state, Tensor q, Tensor k, Tensor v, "
       "Tensor o, Tensor denominator, *, " +
       kLinear +
-      ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_initial_state)");
+      ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_beta, "
+      "Tensor d_initial_state)");
   def("attention_decode(Tensor q, Tensor k_cache, Tensor v_cache, Tensor lengths, *, Tensor? "
       "block_table=None, bool ring=False, int window=0, float? scale=None) -> (Tensor o, Tensor "
       "lse)");

@@ -195,6 +195,7 @@ def linear_attention(
     feature_map: str = "elu+1",
     normalise: bool = True,
     decay: torch.Tensor | None = None,
+    beta: torch.Tensor | None = None,
     initial_state: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
     scale: float = 1.0,
@@ -208,13 +209,19 @@ def linear_attention(
         S_t = exp(decay_t) S_{t-1} + f(k_t) v_t^T        z_t = exp(decay_t) z_{t-1} + f(k_t)
         o_t = S_t^T f(q_t) / (z_t . f(q_t) + eps)        scale * S_t^T f(q_t) if not ``normalise``
 
-    Unless ``causal``, every query reads the state after the last key, and there is no decay.
+    With ``beta`` (delta writes, DeltaNet and Gated DeltaNet; ``causal``, not ``normalise``) what the
+    state says about a key is replaced, in the share beta_t::
+
+        S_t = S' + beta_t f(k_t) (v_t - S'^T f(k_t))^T   S' = exp(decay_t) S_{t-1}
+
+    which stays bounded where beta_t |f(k_t)|^2 <= 2. Unless ``causal``, every query reads the state
+    after the last key, and there is no decay.
 
     Shapes: query [B, H, Sq, D], key [B, H, Sk, D], value [B, H, Sk, Dv]; D and Dv multiples of 8 up
     to 256; float32, bfloat16, float16 or float64; CPU. Packed documents:
     [T, H, D] with ``cu_seqlens`` int32 [N + 1] (a pair for queries and keys where they differ).
     ``decay`` holds natural logarithms <= 0: [H] (one a head, as RetNet) or [B, H, S], packed [T, H]
-    (one a step, as Mamba-2). A state is [N, H, D, Dv + 1] (Dv if not ``normalise``) in float32,
+    (one a step, as Mamba-2); ``beta`` is [B, H, S], packed [T, H]. A state is [N, H, D, Dv + 1] (Dv if not ``normalise``) in float32,
     z in its last column; ``initial_state`` and the state that ``return_state`` adds to the result
     carry a sequence on, one token at a time for generation. All tensors are differentiable.
     """
@@ -227,6 +234,7 @@ def linear_attention(
         key,
         value,
         decay=decay,
+        beta=beta,
         initial_state=initial_state,
         cu_seqlens_q=offsets[0],
         cu_seqlens_k=offsets[1],

@@ -39,6 +39,7 @@ void check(const LinearTensors& t, const LinearExpectation& expected) {
   expect_within("d_k", t.d_k, expected.d_k);
   expect_within("d_v", t.d_v, expected.d_v);
   expect_within("d_decay", t.d_decay, expected.d_decay);
+  expect_within("d_beta", t.d_beta, expected.d_beta);
   expect_within("d_initial_state", t.d_initial, expected.d_initial);
 }
 
@@ -77,6 +78,48 @@ TEST(LinearAttention, MatchesOracleOfEveryKind) {
         if (HasFatalFailure()) return;
       }
     }
+  }
+}
+
+LinearCase delta_case() {
+  LinearCase c;
+  c.delta = true;
+  c.normalise = false;
+  c.map = FeatureMap::kIdentity;
+  c.states = true;
+  return c;
+}
+
+TEST(LinearAttention, DeltaWritesMatchTheOracle) {
+  for (const DecayKind decay : {DecayKind::kNone, DecayKind::kHead, DecayKind::kStep}) {
+    LinearCase c = delta_case();
+    c.decay = decay;
+    // 257 and more: the backward keeps a state every 256 steps.
+    for (const int64_t length : {1, 15, 16, 17, 33, 70, 290}) {
+      if (length > 70 && decay != DecayKind::kStep) continue;
+      c.q_len = c.kv_len = length;
+      c.states = length != 33;
+      check_everywhere(c);
+      if (HasFatalFailure()) return;
+    }
+    for (const auto& [head_dim, value_dim] : {std::pair{8, 40}, {24, 8}, {128, 72}}) {
+      c = delta_case();
+      c.decay = decay;
+      c.batch = 2;
+      c.head_dim = head_dim;
+      c.value_dim = value_dim;
+      c.q_len = c.kv_len = 37;
+      c.pad = 3;
+      c.offset = 5;
+      c.bshd = true;
+      check_everywhere(c);
+      if (HasFatalFailure()) return;
+    }
+    c = delta_case();
+    c.decay = decay;
+    c.bounds = {0, 1, 1, 34, 69, 70};
+    check_everywhere(c);
+    if (HasFatalFailure()) return;
   }
 }
 
@@ -153,22 +196,27 @@ TEST(LinearAttention, BitsDoNotDependOnThreads) {
   c.q_len = c.kv_len = 600;
   c.decay = DecayKind::kStep;
   c.states = true;
-  const LinearTensors one(c), many(c);
-  {
-    const ForcedThreads threads(1);
-    run(one);
+  for (const bool delta : {false, true}) {
+    c.delta = delta;
+    c.normalise = !delta;
+    const LinearTensors one(c), many(c);
+    {
+      const ForcedThreads threads(1);
+      run(one);
+    }
+    const ForcedThreads threads(4);
+    run(many);
+    const auto same = [](const Tensor& x, const Tensor& y) {
+      return std::memcmp(x.bytes().data(), y.bytes().data(), x.bytes().size()) == 0;
+    };
+    EXPECT_TRUE(same(one.o, many.o));
+    EXPECT_TRUE(same(one.final, many.final));
+    EXPECT_TRUE(same(one.d_q, many.d_q));
+    EXPECT_TRUE(same(one.d_k, many.d_k));
+    EXPECT_TRUE(same(one.d_v, many.d_v));
+    EXPECT_TRUE(same(one.d_decay, many.d_decay));
+    EXPECT_TRUE(same(one.d_beta, many.d_beta) || !delta);
   }
-  const ForcedThreads threads(4);
-  run(many);
-  const auto same = [](const Tensor& x, const Tensor& y) {
-    return std::memcmp(x.bytes().data(), y.bytes().data(), x.bytes().size()) == 0;
-  };
-  EXPECT_TRUE(same(one.o, many.o));
-  EXPECT_TRUE(same(one.final, many.final));
-  EXPECT_TRUE(same(one.d_q, many.d_q));
-  EXPECT_TRUE(same(one.d_k, many.d_k));
-  EXPECT_TRUE(same(one.d_v, many.d_v));
-  EXPECT_TRUE(same(one.d_decay, many.d_decay));
 }
 
 // Steps from j on change nothing before j, to the bit; and no output before j has a gradient there.
@@ -176,25 +224,29 @@ TEST(LinearAttention, SeesNoFuture) {
   for (const Isa isa : runnable_isas()) {
     const ForcedIsa forced(isa);
     for (const int64_t j : {1, 16, 37, 64}) {
-      LinearCase c;
-      c.decay = DecayKind::kStep;
-      LinearTensors before(c), after(c);
-      for (int64_t s = j; s < c.q_len; ++s) {
-        for (Tensor* x : {&after.q, &after.k, &after.v}) {
-          x->fill_row(0, 1, s, 0.5 + static_cast<double>(s));
+      for (const bool delta : {false, true}) {
+        LinearCase c = delta ? delta_case() : LinearCase();
+        c.decay = DecayKind::kStep;
+        c.states = false;
+        LinearTensors before(c), after(c);
+        for (int64_t s = j; s < c.q_len; ++s) {
+          for (Tensor* x : {&after.q, &after.k, &after.v}) {
+            x->fill_row(0, 1, s, (0.5 + static_cast<double>(s)) / (delta ? 300 : 1));
+          }
+          if (delta) after.beta.put(0, 1, s, 0, 0.25);
+          for (LinearTensors* x : {&before, &after}) x->d_o.fill_row(0, 1, s, 0);
         }
-        for (LinearTensors* x : {&before, &after}) x->d_o.fill_row(0, 1, s, 0);
-      }
-      run(before);
-      run(after);
-      for (int64_t s = 0; s < c.q_len; ++s) {
-        for (int64_t d = 0; d < c.head_dim; ++d) {
-          if (s < j) {
-            ASSERT_EQ(before.o.get(0, 1, s, d), after.o.get(0, 1, s, d));
-            ASSERT_EQ(before.d_k.get(0, 1, s, d), after.d_k.get(0, 1, s, d));
-            ASSERT_EQ(before.d_v.get(0, 1, s, d), after.d_v.get(0, 1, s, d));
-          } else {
-            ASSERT_EQ(before.d_v.get(0, 1, s, d), 0);
+        run(before);
+        run(after);
+        for (int64_t s = 0; s < c.q_len; ++s) {
+          for (int64_t d = 0; d < c.head_dim; ++d) {
+            if (s < j) {
+              ASSERT_EQ(before.o.get(0, 1, s, d), after.o.get(0, 1, s, d));
+              ASSERT_EQ(before.d_k.get(0, 1, s, d), after.d_k.get(0, 1, s, d));
+              ASSERT_EQ(before.d_v.get(0, 1, s, d), after.d_v.get(0, 1, s, d));
+            } else {
+              ASSERT_EQ(before.d_v.get(0, 1, s, d), 0);
+            }
           }
         }
       }

@@ -65,6 +65,39 @@ TEST(LinearAttentionOp, PackedDocumentsAreTheOracle) {
   expect_near(gradients[4], g.d_initial_state);
 }
 
+TEST(LinearAttentionOp, DeltaWritesAreTheOracle) {
+  torch::manual_seed(2);
+  const auto make = [](int64_t dim) {
+    return (torch::randn({40, 2, dim}, torch::kDouble) / 3).requires_grad_();
+  };
+  const at::Tensor q = make(8), k = make(8), v = make(16);
+  LinearAttentionArguments arguments;
+  arguments.map = FeatureMap::kIdentity;
+  arguments.causal = true;
+  arguments.normalise = false;
+  arguments.beta = torch::rand({40, 2}, torch::kDouble).requires_grad_();
+  const at::Tensor offsets = torch::tensor({0, 7, 7, 40}, torch::kInt);
+  const auto [o, state] = linear_attention_varlen(q, k, v, offsets, offsets, arguments);
+
+  reference::LinearProblem p;
+  p.heads = 2;
+  p.q_len = p.kv_len = 40;
+  p.value_dim = 16;
+  p.q = values(q.transpose(0, 1));
+  p.k = values(k.transpose(0, 1));
+  p.v = values(v.transpose(0, 1));
+  p.beta = values(arguments.beta.transpose(0, 1));
+  p.cu_seqlens_q = p.cu_seqlens_k = {0, 7, 7, 40};
+  const auto expected = reference::linear_attention_forward(p);
+  expect_near(o.transpose(0, 1), expected.o);
+  expect_near(state, expected.final_state);
+  const at::Tensor d_o = torch::randn_like(o);
+  const auto gradients = torch::autograd::grad({o}, {k, arguments.beta}, {d_o});
+  const auto g = reference::linear_attention_backward(p, values(d_o.transpose(0, 1)), {});
+  expect_near(gradients[0].transpose(0, 1), g.d_k);
+  expect_near(gradients[1].transpose(0, 1), g.d_beta);
+}
+
 TEST(LinearAttentionOp, RefusesWithEveryReason) {
   const at::Tensor x = torch::randn({1, 2, 5, 8}), v = torch::randn({1, 2, 6, 12});
   try {

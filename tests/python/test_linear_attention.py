@@ -83,6 +83,38 @@ def test_gradcheck(normalise, packed):
     assert torch.autograd.gradcheck(f, inputs)
 
 
+def delta(q, k, v, beta, decay=None, scale=1.0):
+    """The recurrence of delta writes, step by step."""
+    state = torch.zeros(*q.shape[:2], q.shape[-1], v.shape[-1], dtype=q.dtype)
+    rows = []
+    for t in range(q.shape[2]):
+        if decay is not None:
+            state = state * decay[:, :, t, None, None].exp()
+        error = v[:, :, t] - (k[:, :, t, None] @ state)[:, :, 0]
+        state = state + beta[:, :, t, None, None] * k[:, :, t, :, None] * error[:, :, None]
+        rows.append(scale * (q[:, :, t, None] @ state)[:, :, 0])
+    return torch.stack(rows, 2), state
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_delta_writes(gated):
+    q, k, v = operands(sq=50)
+    k = F.normalize(k.detach(), dim=-1).requires_grad_()
+    beta = torch.rand(2, 3, 50).double().requires_grad_()
+    decay = (-torch.rand(2, 3, 50)).double().requires_grad_() if gated else None
+    ours = fovea.linear_attention(
+        q, k, v, causal=True, normalise=False, feature_map="identity", beta=beta, decay=decay,
+        scale=0.5, return_state=True,
+    )
+    theirs = delta(q, k, v, beta, decay, scale=0.5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+    inputs = [q, k, v, beta] + ([decay] if gated else [])
+    weights = [torch.randn_like(x) for x in theirs]
+    ours = torch.autograd.grad(ours, inputs, weights)
+    theirs = torch.autograd.grad(theirs, inputs, weights)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
 def test_packed_is_separate_and_states_carry_on():
     q, k, v = operands(b=1, sq=12)
     packed = [x[0].transpose(0, 1) for x in (q, k, v)]
@@ -153,6 +185,12 @@ def test_opcheck():
         (q, k, v),
         {"decay": decay, "initial_state": state, "causal": True},
     )
+    beta = torch.rand(2, 3, 9).double().requires_grad_()
+    torch.library.opcheck(
+        OPS.linear_attention,
+        (q, k, v),
+        {"decay": decay, "beta": beta, "causal": True, "normalise": False},
+    )
     q, k, v, decay, state = (x.detach() for x in (q, k, v, decay, state))
     common = {"decay": decay, "initial_state": state, "causal": True}
     o, denominator, final = OPS.linear_attention(q, k, v, **common)
@@ -193,6 +231,7 @@ def test_a_second_derivative_is_refused():
         ({"feature_map": "exp"}, "expected feature_map identity, elu\\+1 or relu"),
         ({"scale": 2.0}, "a scale of 1 with the normaliser"),
         ({"decay": torch.zeros(2, 3, 19).double()}, "no decay unless causal"),
+        ({"beta": torch.zeros(2, 3, 19).double()}, "no delta writes unless causal"),
         ({"initial_state": torch.zeros(2, 3, 8, 16).double()}, "Dv \\+ 1"),
         ({"cu_seqlens": torch.tensor([0, 19])}, "3-dimensional tensors with cu_seqlens"),
     ],

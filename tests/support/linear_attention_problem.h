@@ -23,6 +23,7 @@ struct LinearCase {
   FeatureMap map = FeatureMap::kEluPlusOne;
   bool causal = true, normalise = true;
   DecayKind decay = DecayKind::kNone;
+  bool delta = false;  ///< delta writes; keys of norm 1
   bool states = false;
   std::vector<int32_t> bounds;  ///< of packed documents, the same for q and k
   int64_t pad = 0, offset = 0;
@@ -36,7 +37,7 @@ struct LinearCase {
            (decay == DecayKind::kHead   ? "_headdecay"
             : decay == DecayKind::kStep ? "_stepdecay"
                                         : "") +
-           (states ? "_states" : "");
+           (delta ? "_delta" : "") + (states ? "_states" : "");
   }
 };
 
@@ -49,6 +50,7 @@ struct LinearTensors {
         v(c.dtype, c.batch, c.heads, c.kv_len, c.value_dim, c.bshd, c.pad, c.offset),
         decay(type(), c.decay == DecayKind::kStep ? c.batch : 1, c.heads,
               c.decay == DecayKind::kStep ? c.kv_len : 1, 1),
+        beta(type(), c.batch, c.heads, c.kv_len, 1),
         initial(type(), sequences(), c.heads, c.head_dim, columns()),
         o(c.dtype, c.batch, c.heads, c.q_len, c.value_dim, c.bshd, c.pad, c.offset),
         denominator(type(), c.batch, c.heads, c.q_len, 1),
@@ -59,15 +61,18 @@ struct LinearTensors {
         d_k(c.dtype, c.batch, c.heads, c.kv_len, c.head_dim, c.bshd, c.pad, c.offset),
         d_v(c.dtype, c.batch, c.heads, c.kv_len, c.value_dim, c.bshd, c.pad, c.offset),
         d_decay(type(), c.batch, c.heads, c.kv_len, 1),
+        d_beta(type(), c.batch, c.heads, c.kv_len, 1),
         d_initial(type(), sequences(), c.heads, c.head_dim, columns()) {
     uint32_t i = seed * 100;
-    for (Tensor* t : {&q, &k, &v, &decay, &initial, &d_o, &d_final}) t->fill(i++);
+    for (Tensor* t : {&q, &k, &v, &decay, &initial, &d_o, &d_final, &beta}) t->fill(i++);
     // Denominators that pass through 0 have no meaning: positive where the map is not.
     if (c.normalise && c.map == FeatureMap::kIdentity) {
       for (Tensor* t : {&q, &k}) map(*t, [](double x) { return std::fabs(x); });
     }
     map(initial, [](double x) { return std::fabs(x); });
     map(decay, [](double x) { return -std::fabs(x) / 4; });
+    map(beta, [](double x) { return 1 / (1 + std::exp(-x)); });
+    if (c.delta) normalise_keys();
   }
   LinearTensors(const LinearTensors&) = delete;
 
@@ -83,6 +88,7 @@ struct LinearTensors {
     p.k = k.view();
     p.v = v.view();
     if (c.decay != DecayKind::kNone) p.decay = decay_view();
+    if (c.delta) p.beta = beta.view();
     if (c.states) p.initial_state = initial.view();
     p.cu_seqlens_q = p.cu_seqlens_k = c.bounds;
     p.map = c.map;
@@ -100,6 +106,7 @@ struct LinearTensors {
     g.d_k = d_k.view();
     g.d_v = d_v.view();
     if (c.decay != DecayKind::kNone) g.d_decay = d_decay.view();
+    if (c.delta) g.d_beta = d_beta.view();
     if (c.states) {
       g.d_final_state = d_final.view();
       g.d_initial_state = d_initial.view();
@@ -129,6 +136,7 @@ struct LinearTensors {
         }
       }
     }
+    if (c.delta) r.beta = beta.values();
     if (c.states) r.initial_state = initial.values();
     r.cu_seqlens_q.assign(c.bounds.begin(), c.bounds.end());
     r.cu_seqlens_k = r.cu_seqlens_q;
@@ -153,10 +161,23 @@ struct LinearTensors {
   }
 
   LinearCase c;
-  Tensor q, k, v, decay, initial, o, denominator, final;
-  Tensor d_o, d_final, d_q, d_k, d_v, d_decay, d_initial;
+  Tensor q, k, v, decay, beta, initial, o, denominator, final;
+  Tensor d_o, d_final, d_q, d_k, d_v, d_decay, d_beta, d_initial;
 
  private:
+  void normalise_keys() {
+    for (int64_t b = 0; b < c.batch; ++b) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        for (int64_t s = 0; s < c.kv_len; ++s) {
+          double square = 0;
+          for (int64_t d = 0; d < c.head_dim; ++d) square += k.get(b, h, s, d) * k.get(b, h, s, d);
+          for (int64_t d = 0; d < c.head_dim; ++d) {
+            k.put(b, h, s, d, k.get(b, h, s, d) / std::sqrt(square));
+          }
+        }
+      }
+    }
+  }
   TensorView decay_view() const {
     TensorView view = decay.view();
     if (c.decay == DecayKind::kHead) {
@@ -176,6 +197,11 @@ struct LinearTensors {
 /// for the map, the decay's exponential and the division. On top comes half a spacing s of the
 /// storage type for what is stored in it; the backward reads the stored o, which adds s/2 to its
 /// own factor under the normaliser.
+///
+/// Under delta writes errors go through steps that shrink a column of the state in its norm, not
+/// element by element: absolute values are those of norms there. A key's elements become |k| / √D,
+/// what is written β (|v| + |S'| |k|) with the column's norm, and additively so; a result that has
+/// an element for each feature is bounded by the norm over them.
 class LinearExpectation {
  public:
   explicit LinearExpectation(const LinearTensors& t)
@@ -192,7 +218,7 @@ class LinearExpectation {
   struct Bounded {
     std::vector<double> value, bound;
   };
-  Bounded o, denominator, final, d_q, d_k, d_v, d_decay, d_initial;
+  Bounded o, denominator, final, d_q, d_k, d_v, d_decay, d_beta, d_initial;
 
  private:
   static double feature(FeatureMap map, double x) {
@@ -240,10 +266,12 @@ class LinearExpectation {
     a.v = extended(absolute(p_.v), dv, std::vector<double>(rows(p_.kv_len), 1.0));
     a.value_dim = dv + 1;
     a.initial_state = absolute(a.initial_state);
+    if (t_.c.delta) write_norms(&a);
     std::vector<double> d_final = t_.c.states ? absolute(t_.d_final.values()) : a.initial_state;
     if (t_.c.states && !p_.normalise) {
       const std::vector<double> none(a.initial_state.size() / static_cast<size_t>(dv), 0.0);
       a.initial_state = extended(a.initial_state, dv, none);
+      if (t_.c.delta) level(&d_final, static_cast<size_t>(p_.head_dim), static_cast<size_t>(dv));
       d_final = extended(d_final, dv, none);
     }
     // Gradients of the sums: r d_o, and c = r d_o·o.
@@ -254,10 +282,78 @@ class LinearExpectation {
       d_num[i] = std::fabs(r[row] * d_o[i]);
       if (p_.normalise) d_den[row] += std::fabs(d_num[i] * forward.o[i]);
     }
-    const auto sums = reference::linear_attention_forward(a);
-    const auto g = reference::linear_attention_backward(a, extended(d_num, dv, d_den), d_final);
+    auto sums = reference::linear_attention_forward(a);
+    auto g = reference::linear_attention_backward(a, extended(d_num, dv, d_den), d_final);
+    if (t_.c.delta) {
+      const double norm = std::sqrt(static_cast<double>(p_.head_dim));
+      for (auto* x : {&sums.final_state, &g.d_q, &g.d_k, &g.d_initial_state}) {
+        for (double& value : *x) value *= norm;
+      }
+    }
     fill_forward(sums, r);
     fill_backward(a, g);
+  }
+
+  /// Makes the elements of a column [rows] of every matrix equal, with the column's norm.
+  static void level(std::vector<double>* x, size_t rows, size_t columns) {
+    for (size_t i = 0; i < x->size(); i += rows * columns) {
+      for (size_t c = i; c < i + columns; ++c) {
+        double square = 0;
+        for (size_t r = 0; r < rows; ++r) square += (*x)[c + r * columns] * (*x)[c + r * columns];
+        for (size_t r = 0; r < rows; ++r) {
+          (*x)[c + r * columns] = std::sqrt(square / static_cast<double>(rows));
+        }
+      }
+    }
+  }
+
+  /// Turns `a` into the additive problem of norms.
+  void write_norms(reference::LinearProblem* a) {
+    const auto dim = static_cast<size_t>(p_.head_dim), dv = static_cast<size_t>(p_.value_dim);
+    const auto len = static_cast<size_t>(p_.kv_len), heads = static_cast<size_t>(p_.heads);
+    level(&a->q, dim, 1);
+    level(&a->k, dim, 1);
+    level(&a->initial_state, dim, dv);
+    a->beta.clear();
+    written_.assign(a->v.size(), 0.0);
+    for (size_t n = 0; n < static_cast<size_t>(t_.sequences()); ++n) {
+      const bool packed = !t_.c.bounds.empty();
+      const size_t begin = packed ? static_cast<size_t>(t_.c.bounds[n]) : n * heads * len;
+      const size_t steps = packed ? static_cast<size_t>(t_.c.bounds[n + 1]) - begin : len;
+      for (size_t h = 0; h < heads; ++h) {
+        std::vector<double> state(dim * dv, 0.0);
+        const auto from = static_cast<ptrdiff_t>((n * heads + h) * dim * dv);
+        if (t_.c.states) std::copy_n(p_.initial_state.begin() + from, dim * dv, state.begin());
+        for (size_t s = 0; s < steps; ++s) step(begin + h * len + s, &state);
+      }
+    }
+    for (size_t i = 0; i < written_.size(); ++i) a->v[i] = p_.beta[i / (dv + 1)] * written_[i];
+  }
+
+  /// |v| + |S'| |k| of a step into written_, and the step of the state.
+  void step(size_t row, std::vector<double>* state) {
+    const auto dim = static_cast<size_t>(p_.head_dim), dv = static_cast<size_t>(p_.value_dim);
+    const bool by_channel = !p_.decay.empty() && p_.decay.size() == p_.k.size();
+    double square = 0;
+    for (size_t d = 0; d < dim; ++d) {
+      const double k = feature(p_.map, p_.k[row * dim + d]);
+      square += k * k;
+      const double decay =
+          p_.decay.empty() ? 1 : std::exp(p_.decay[by_channel ? row * dim + d : row]);
+      for (size_t c = 0; c < dv; ++c) (*state)[d * dv + c] *= decay;
+    }
+    for (size_t c = 0; c < dv; ++c) {
+      double norm = 0, u = p_.v[row * dv + c];
+      for (size_t d = 0; d < dim; ++d) {
+        const double x = (*state)[d * dv + c];
+        norm += x * x;
+        u -= x * feature(p_.map, p_.k[row * dim + d]);
+      }
+      written_[row * (dv + 1) + c] = std::fabs(p_.v[row * dv + c]) + std::sqrt(norm * square);
+      for (size_t d = 0; d < dim; ++d) {
+        (*state)[d * dv + c] += p_.beta[row] * u * feature(p_.map, p_.k[row * dim + d]);
+      }
+    }
   }
 
   void fill_forward(const reference::LinearForward& sums, const std::vector<double>& r) {
@@ -292,7 +388,15 @@ class LinearExpectation {
     }
     const std::vector<double> values = without_last(g.d_v, dv);
     for (size_t i = 0; i < values.size(); ++i) {
-      push(d_v, backward.d_v[i], values[i], 0, storage_);
+      const double beta = t_.c.delta ? p_.beta[i / static_cast<size_t>(dv)] : 1;
+      push(d_v, backward.d_v[i], beta * values[i], 0, storage_);
+    }
+    for (size_t row = 0; row < backward.d_beta.size(); ++row) {
+      double size = 0;
+      for (size_t c = row * static_cast<size_t>(dv + 1), n = 0; n < static_cast<size_t>(dv); ++n) {
+        size += g.d_v[c + n] * written_[c + n];
+      }
+      push(d_beta, backward.d_beta[row], size, 0, 0);
     }
     if (t_.c.states) {
       const std::vector<double> states =
@@ -313,7 +417,11 @@ class LinearExpectation {
       if (last) later = 0;
       for (int64_t d = 0; d < dim; ++d) {
         const size_t i = row * static_cast<size_t>(dim) + static_cast<size_t>(d);
-        later += a.q[i] * g.d_q[i] + a.k[i] * g.d_k[i];
+        later += a.q[i] * g.d_q[i] + (t_.c.delta ? 0 : a.k[i] * g.d_k[i]);
+      }
+      for (size_t c = row * static_cast<size_t>(dv + 1), n = 0;
+           t_.c.delta && n < static_cast<size_t>(dv); ++n) {
+        later += g.d_v[c + n] * a.v[c + n];
       }
       d_decay.bound[row] = (factor_ + read) * (later + g.d_decay[row]);
     }
@@ -327,6 +435,7 @@ class LinearExpectation {
   const LinearTensors& t_;
   const reference::LinearProblem p_;
   double factor_ = 0, storage_ = 0;
+  std::vector<double> written_;  ///< [B, H, S, Dv + 1]: |v| + |S'| |k| of delta writes
 
  public:
   reference::LinearForward forward;

@@ -1,7 +1,8 @@
 #pragma once
 
-// Backward of linear attention for one head. With G = r_i d_o (r_i = scale, or 1/den under the
-// normaliser) and c_i = -r_i (d_o · o) the gradient of a denominator (0 without), the chunk form is
+// Backward of linear attention with additive writes for one head. With G = r_i d_o (r_i = scale, or
+// 1/den under the normaliser) and c_i = -r_i (d_o · o) the gradient of a denominator (0 without),
+// the chunk form is
 //
 //     P = w ∘ (G Vᵀ + c 1ᵀ)                        gradient of A = w ∘ (Q Kᵀ)
 //     dQ = e ∘ (G Sᵀ + c zᵀ) + P K                 forwards over the chunks, with their states
@@ -13,7 +14,7 @@
 // States are recomputed, not stored: memory does not grow with the length. Sᵀ and dSᵀ are kept, so
 // that lanes are features in every product but dV's, for which dSᵀ is transposed once a chunk.
 
-#include "fovea/kernels/linear/chunk-inl.h"
+#include "fovea/kernels/linear/delta_backward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
@@ -264,7 +265,8 @@ class LinearBackward {
 
 template <typename T>
 void linear_backward(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients) {
-  LinearBackward<T>(head, gradients).run();
+  head.beta.data ? DeltaBackward<T>(head, gradients).run()
+                 : LinearBackward<T>(head, gradients).run();
 }
 
 }  // namespace

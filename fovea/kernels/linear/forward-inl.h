@@ -10,9 +10,9 @@
 //
 // Not causal: the state of all keys first, then o = Q S for all queries. Source: Katharopoulos et
 // al. 2020, §3; the chunk form is that of Hua et al. 2022 (FLASH), §3.3, with the decay of Yang et
-// al. 2024 (GLA) and Dao and Gu 2024 (Mamba-2).
+// al. 2024 (GLA) and Dao and Gu 2024 (Mamba-2). Under delta writes U (delta-inl.h) stands for V.
 
-#include "fovea/kernels/linear/chunk-inl.h"
+#include "fovea/kernels/linear/delta-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
@@ -38,6 +38,8 @@ class LinearForward {
     decay_.e = panels.take(1, kC);
     decay_.r = panels.take(1, kC);
     factor_ = panels.take(1, kC);
+    beta_ = panels.take(1, kC);
+    delta_ = take_delta_chunk(&panels);
     clear(state_, static_cast<ptrdiff_t>(d_) * dv_);
     clear(z_, d_);
     clear(scores_, kC * kC);
@@ -78,6 +80,11 @@ class LinearForward {
     load_queries(first, rows);
     if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
     chunk_scores<T>(k_, d_, q_t_, h_.head_dim, rows, nullptr, decay_.w, scores_);
+    if (h_.beta.data) {
+      load_beta(h_, first, rows, beta_);
+      delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, q_t_, o_, delta_);
+      v_ = {delta_.u, dv_};
+    }
     read(rows, &ahead);
     add_from_keys(scores_, v_.data, v_.stride, rows, h_.value_dim, o_, dv_);
     if (h_.normalise) add_score_sums(rows);
@@ -159,7 +166,8 @@ class LinearForward {
 
   const LinearHead<T>& h_;
   int d_, dv_;
-  T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scores_, *factor_;
+  T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scores_, *factor_, *beta_;
+  DeltaChunk<T> delta_;
   ChunkRows<T> v_;
   Decay<T> decay_;
 };
