@@ -28,8 +28,10 @@ using kernels::SumOf;
 // tasks that were handed out before it, so it never waits for work that nobody has taken. Where the
 // gradient of a bias is wanted that batch elements or heads share, one task has all of them.
 
-/// Most key tiles of a group. A larger group packs each query tile fewer times.
-constexpr int kMaxGroup = 4;
+/// Most key tiles of a group. A larger group packs each query tile and adds to its dQ fewer times:
+/// 8 instead of 4 made full attention 3 % faster in f32 and bf16, windows 1 % (AMD EPYC Zen 4 with
+/// 1 MB of L2 cache, head size 64, 2026-11-21).
+constexpr int kMaxGroup = 8;
 
 /// Whole cache lines of features.
 int padded(int dim) { return (dim + 15) / 16 * 16; }
@@ -37,7 +39,7 @@ int padded(int dim) { return (dim + 15) / 16 * 16; }
 /// Key tiles of a group: as many as leave some tasks for many threads and fit the cache, by the
 /// sizes alone. `units`: tasks of a group.
 int group_size(const Sizes& n, int64_t units) {
-  constexpr int64_t kTasks = 32, kMaxWidth = 256;
+  constexpr int64_t kTasks = 16, kMaxWidth = 512;
   const int64_t by_tasks = units * n.k_tiles / kTasks;
   const int64_t by_cache = kMaxWidth / std::max(n.head_dim, n.value_dim);
   return static_cast<int>(std::clamp<int64_t>(std::min(by_tasks, by_cache), 1, kMaxGroup));
