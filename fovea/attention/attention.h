@@ -23,7 +23,7 @@ struct AttentionProblem {
   TensorView q, k, v;
   const PlanSet* plans = nullptr;  ///< of the same B, Hq, Sq, Sk
   ScoreMod score_mod;
-  double dropout_p = 0;  ///< in [0, 1); see dropout_words() in core/philox.h
+  double dropout_p = 0;  ///< in [0, 1); see dropout_keeps() in core/philox.h
   uint64_t dropout_seed = 0;
 };
 

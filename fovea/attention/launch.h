@@ -68,7 +68,7 @@ inline kernels::DropoutKey dropout_of(const AttentionProblem& p, int64_t b, int6
   key.seed = p.dropout_seed;
   key.batch = static_cast<uint32_t>(b);
   key.head = static_cast<uint32_t>(h);
-  key.threshold = dropout_threshold(p.dropout_p);
+  key.threshold = weight_dropout_threshold(p.dropout_p);
   key.keep_scale = 1.0 / (1.0 - p.dropout_p);
   return key;
 }

@@ -23,26 +23,34 @@ inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter,
   return counter;
 }
 
-/// Attention dropout, a pure function of coordinates: one Philox call covers four neighbouring
-/// keys of one query. `query` and `key` are row numbers in the tensors passed to the call
-/// (positions in the packed tensor for varlen), `head` is the query head.
+/// Smallest kept word for drop probability `p` in [0, 1), of 32-bit words.
+inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(p * 4294967296.0); }
+
+/// Attention dropout, a pure function of coordinates: one Philox call decides about eight
+/// neighbouring keys of one query, with 16 bits each. `query` and `key` are row numbers in the
+/// tensors passed to the call (positions in the packed tensor for varlen), `head` is the query
+/// head.
 ///
-/// Counter words: {key / 4, query, head, batch}; the key of the generator is the 64-bit seed.
-/// A weight is kept when its word is >= `dropout_threshold(p)`, and kept weights are scaled by
-/// 1 / (1 - p).
-inline std::array<uint32_t, 4> dropout_words(uint64_t seed, uint32_t batch, uint32_t head,
-                                             uint32_t query, uint32_t key) {
-  return philox4x32({key >> 2, query, head, batch},
-                    {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+/// Counter words: {key / 8, query, head, batch}; the key of the generator is the 64-bit seed. Key k
+/// has the low (k even) or high (k odd) half of word k % 8 / 2. A weight is kept when it is >=
+/// `weight_dropout_threshold(p)`, and kept weights are scaled by 1 / (1 - p).
+inline uint32_t weight_dropout_bits(uint64_t seed, uint32_t batch, uint32_t head, uint32_t query,
+                                    uint32_t key) {
+  const auto words = philox4x32({key >> 3, query, head, batch},
+                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  return words[key % 8 / 2] >> (key % 2 * 16) & 0xFFFFu;
 }
 
-/// Smallest kept word for drop probability `p` in [0, 1).
-inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(p * 4294967296.0); }
+/// Smallest kept 16 bits for drop probability `p` in [0, 1): weights are dropped with the nearest
+/// multiple of 2^-16 to p.
+inline uint32_t weight_dropout_threshold(double p) {
+  return p < 1 - 0x1p-16 ? static_cast<uint32_t>(p * 65536.0 + 0.5) : 65535;
+}
 
 /// True when the weight of (query, key) survives dropout with probability `p`.
 inline bool dropout_keeps(uint64_t seed, uint32_t batch, uint32_t head, uint32_t query,
                           uint32_t key, double p) {
-  return dropout_words(seed, batch, head, query, key)[key & 3] >= dropout_threshold(p);
+  return weight_dropout_bits(seed, batch, head, query, key) >= weight_dropout_threshold(p);
 }
 
 }  // namespace fovea

@@ -46,6 +46,20 @@ TEST(Dropout, EveryCoordinateAndSeedMatters) {
               0.05);
   EXPECT_NEAR(share_equal(base, [](uint32_t i) { return dropout_keeps(1, 2, 3, 9, i, 0.5); }), 0.5,
               0.05);
+  for (const uint32_t distance : {1, 2, 4, 8}) {  // the halves and words of a call, and the next
+    EXPECT_NEAR(
+        share_equal(base, [&](uint32_t i) { return dropout_keeps(1, 2, 3, 4, i + distance, 0.5); }),
+        0.5, 0.05)
+        << distance;
+  }
+}
+
+TEST(Dropout, ProbabilityIsTheNearestMultipleOfTwoToTheMinus16) {
+  for (const double p : {0.0, 0x1p-18, 0.1, 0.3, 0.5, 0.999}) {
+    EXPECT_NEAR(weight_dropout_threshold(p) / 65536.0, p, 0x1p-17) << p;
+  }
+  EXPECT_EQ(weight_dropout_threshold(0x1p-18), 0u);                   // nothing is dropped
+  EXPECT_LT(weight_dropout_threshold(std::nextafter(1, 0)), 65536u);  // something may be kept
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #pragma once
 
 // Dropout by the counter-based generator of core/philox.h (Philox4x32-10), a vector lane for each
-// query. One evaluation gives the words of four neighbouring keys:
+// query. One evaluation decides about eight neighbouring keys, with 16 bits each:
 //
-//     words = philox(counter = {key / 4, query, head, batch}, key = seed),   kept: word >=
-//     threshold
+//     words = philox(counter = {key / 8, query, head, batch}, key = seed)
+//     kept: half key % 2 of words[key % 8 / 2] >= threshold
 
 #include <cstring>
 
@@ -49,7 +49,7 @@ struct PhiloxKeys {
   }
 };
 
-/// Words of four keys for the queries in `query`. Only the query differs between lanes, so that of
+/// Words of eight keys for the queries in `query`. Only the query differs between lanes, so that of
 /// the first three rounds' six products four are of scalars.
 HWY_INLINE void philox_words(const PhiloxKeys& keys, uint32_t key_group, Words query, uint32_t head,
                              uint32_t batch, Words words[4]) {
@@ -87,29 +87,61 @@ HWY_INLINE void philox_words(const PhiloxKeys& keys, uint32_t key_group, Words q
   words[3] = c3;
 }
 
+/// Queries whose words are made at once.
+constexpr int kDropoutLanes =
+    HWY_TARGET == HWY_SCALAR ? 1 : static_cast<int>(2 * hn::MaxLanes(WordTag()));
+
+/// Bit r of low[j] and high[j] is set when the low or high half of word j of query + r is below the
+/// threshold. Words of the even and of the odd queries are made apart and share a vector then.
+/// `even`: 0, 2, …
+HWY_INLINE void dropped_queries(const PhiloxKeys& keys, const DropoutKey& dropout,
+                                uint32_t key_group, uint32_t query, Words even, uint64_t low[4],
+                                uint64_t high[4]) {
+  const WordTag d;
+  Words words[4];
+  even = hn::Add(even, hn::Set(d, uint64_t{query}));
+  philox_words(keys, key_group, even, dropout.head, dropout.batch, words);
+#if HWY_TARGET == HWY_SCALAR
+  for (int j = 0; j < 4; ++j) {
+    const auto word = static_cast<uint32_t>(hn::GetLane(words[j]));
+    low[j] = (word & 0xFFFFu) < dropout.threshold;
+    high[j] = word >> 16 < dropout.threshold;
+  }
+#else
+  const hn::Repartition<uint32_t, WordTag> d32;
+  const auto threshold = hn::Set(d32, dropout.threshold << 16);
+  Words odd[4];
+  philox_words(keys, key_group, hn::Add(even, hn::Set(d, 1)), dropout.head, dropout.batch, odd);
+  for (int j = 0; j < 4; ++j) {
+    const auto both =
+        hn::OddEven(hn::BitCast(d32, hn::ShiftLeft<32>(odd[j])), hn::BitCast(d32, words[j]));
+    low[j] = high[j] = 0;
+    hn::StoreMaskBits(d32, hn::Lt(hn::ShiftLeft<16>(both), threshold),
+                      reinterpret_cast<uint8_t*>(&low[j]));
+    hn::StoreMaskBits(d32, hn::Lt(both, threshold), reinterpret_cast<uint8_t*>(&high[j]));
+  }
+#endif
+}
+
 /// Sets bit r of keep[c] when the weight of (query r, key c) survives, for c in [begin, end).
 inline void keep_lanes(const DropoutKey& dropout, uint32_t first_query, uint32_t first_key,
                        int begin, int end, int rows, uint64_t* keep) {
-  const WordTag d;
-  constexpr int kStep = static_cast<int>(hn::MaxLanes(d));
   const PhiloxKeys keys(dropout.seed);
-  const auto threshold = hn::Set(d, uint64_t{dropout.threshold} << 32);
-  const auto iota = hn::Iota(d, 0);  // made lane by lane through memory: once
-  for (int c = begin & ~3; c < end; c += 4) {
-    uint64_t dropped[4] = {0, 0, 0, 0};
-    const uint32_t key_group = (first_key + static_cast<uint32_t>(c)) >> 2;
-    for (int lane = 0; lane < rows; lane += kStep) {
-      const auto query = hn::Add(iota, hn::Set(d, uint64_t{first_query} + lane));
-      Words words[4];
-      philox_words(keys, key_group, query, dropout.head, dropout.batch, words);
+  // Made lane by lane through memory: once.
+  const auto even = hn::ShiftLeft<1>(hn::Iota(WordTag(), 0));
+  for (int c = begin & ~7; c < end; c += 8) {
+    uint64_t dropped[8] = {};
+    const uint32_t key_group = (first_key + static_cast<uint32_t>(c)) >> 3;
+    for (int lane = 0; lane < rows; lane += kDropoutLanes) {
+      uint64_t low[4], high[4];
+      dropped_queries(keys, dropout, key_group, first_query + static_cast<uint32_t>(lane), even,
+                      low, high);
       for (int j = 0; j < 4; ++j) {
-        uint64_t bits = 0;
-        const auto below = hn::Lt(hn::ShiftLeft<32>(words[j]), threshold);
-        hn::StoreMaskBits(d, below, reinterpret_cast<uint8_t*>(&bits));
-        dropped[j] |= bits << lane;
+        dropped[2 * j] |= low[j] << lane;
+        dropped[2 * j + 1] |= high[j] << lane;
       }
     }
-    for (int j = 0; j < 4; ++j) keep[c + j] = ~dropped[j];
+    for (int j = 0; j < 8; ++j) keep[c + j] = ~dropped[j];
   }
 }
 

@@ -24,12 +24,12 @@ using SumOf = std::conditional_t<std::is_same_v<Op, BFloat16>, float, Op>;
 template <typename Op>
 constexpr int kDepthOf = static_cast<int>(sizeof(SumOf<Op>) / sizeof(Op));
 
-/// Dropout of one (batch element, head), see dropout_words() in core/philox.h. Off when
+/// Dropout of one (batch element, head), see weight_dropout_bits() in core/philox.h. Off when
 /// `threshold` is 0.
 struct DropoutKey {
   uint64_t seed = 0;
   uint32_t batch = 0, head = 0;
-  uint32_t threshold = 0;  ///< smallest kept word
+  uint32_t threshold = 0;  ///< smallest kept 16 bits
   double keep_scale = 1;   ///< 1 / (1 - p)
 };
 
