@@ -79,7 +79,12 @@ void expect_problem(Conditions& c, const LinearAttentionProblem& p) {
   if (!p.decay.empty()) {
     if (!p.causal) c.add("no decay unless causal", "a decay");
     c.expect_type("decay", p.decay, state_type(p));
-    c.expect_shape("decay", p.decay, "[B, H, S]", 3, q.shape[0], q.shape[1], k.shape[2], 1);
+    const bool by_channel = p.decay.shape[3] != 1;
+    c.expect_shape("decay", p.decay, by_channel ? "[B, H, S, D]" : "[B, H, S]", by_channel ? 4 : 3,
+                   q.shape[0], q.shape[1], k.shape[2], by_channel ? q.shape[3] : 1);
+    if (by_channel && p.decay.strides[3] != 1) {
+      c.add("a contiguous last dimension of decay", "stride " + std::to_string(p.decay.strides[3]));
+    }
   }
   if (!p.beta.empty()) {
     if (!p.causal) c.add("no delta writes unless causal", "a beta");
@@ -202,6 +207,7 @@ LinearHead<T> head_of(const LinearAttentionProblem& p, const LinearAttentionOutp
   head.v = rows_of(p.v, task, task.k_begin);
   head.o = rows_of(out.o, task, task.q_begin);
   head.decay = values_of<const T>(p.decay, task, task.k_begin);
+  head.decay_by_channel = !p.decay.empty() && p.decay.shape[3] != 1;
   head.beta = values_of<const T>(p.beta, task, task.k_begin);
   head.denominator = values_of<T>(p.normalise ? out.denominator : TensorView{}, task, task.q_begin);
   head.initial_state = state_of<T>(p.initial_state, task);
@@ -247,6 +253,13 @@ void forward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
              const LinearKernels<T>& kernels) {
   for_each_head<T>(p, out, flop_per_step(p), forward_scratch<T>,
                    [&](const LinearHead<T>& head, const Task&) { kernels.forward(head); });
+}
+
+template <typename T>
+void step(const LinearAttentionProblem& p, const LinearAttentionOutputs& out,
+          const LinearKernels<T>& kernels) {
+  for_each_head<T>(p, out, flop_per_step(p), forward_scratch<T>,
+                   [&](const LinearHead<T>& head, const Task&) { kernels.step(head); });
 }
 
 template <typename T>
@@ -296,6 +309,25 @@ Status linear_attention_forward(const LinearAttentionProblem& problem,
   return run(problem, [&](const kernels::Engine& engine) {
     problem.q.dtype == DType::kF64 ? forward(problem, outputs, *engine.linear_f64)
                                    : forward(problem, outputs, *engine.linear_f32);
+  });
+}
+
+Status linear_attention_step(const LinearAttentionProblem& problem,
+                             const LinearAttentionOutputs& outputs) {
+  Conditions c("linear_attention_step");
+  expect_problem(c, problem);
+  expect_outputs(c, problem, outputs);
+  if (!problem.causal || problem.q.shape[2] != 1 || !problem.cu_seqlens_q.empty()) {
+    c.add("a causal problem of one row a sequence, not packed",
+          std::to_string(problem.q.shape[2]) + " rows");
+  }
+  if (problem.initial_state.empty() || outputs.final_state.empty()) {
+    c.add("an initial and a final state", "none");
+  }
+  if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
+  return run(problem, [&](const kernels::Engine& engine) {
+    problem.q.dtype == DType::kF64 ? step(problem, outputs, *engine.linear_f64)
+                                   : step(problem, outputs, *engine.linear_f32);
   });
 }
 

@@ -17,6 +17,7 @@ namespace fovea {
 ///     S_t = exp(decay_t) S_{t-1} + f(k_t) v_tᵀ       z_t = exp(decay_t) z_{t-1} + f(k_t)
 ///     o_t = scale · S_tᵀ f(q_t)     or, normalised,  S_tᵀ f(q_t) / (z_t·f(q_t) + eps)
 ///
+/// decay_t is a number, or one for each row of S and element of z (Diag(exp(decay_t)) S_{t-1}).
 /// With beta (delta writes: what the state says about the key is replaced, not added to)
 ///
 ///     S_t = S' + beta_t f(k_t) (v_t - S'ᵀ f(k_t))ᵀ,   S' = exp(decay_t) S_{t-1}
@@ -28,9 +29,9 @@ namespace fovea {
 /// with a contiguous last dimension; D and Dv multiples of 8 up to 256, may differ. One dtype for
 /// q, k, v: f32, bf16, f16 or f64. A sequence is a batch element, or, with cu_seqlens (B = 1), rows
 /// [cu_seqlens[n], cu_seqlens[n + 1]). decay [B, H, S], natural logarithms <= 0, strides of 0
-/// allowed (one decay a head). beta [B, H, S], likewise; not with the normaliser. States [N, H, D,
-/// Dv + normalise] for N sequences, contiguous, z last in a row. decay, beta and states: f32 (f64
-/// for f64 problems). Empty views: no decay, additive writes, a state of zeros.
+/// allowed (one decay a head), or [B, H, S, D]. beta [B, H, S], likewise; not with the normaliser.
+/// States [N, H, D, Dv + normalise] for N sequences, contiguous, z last in a row. decay, beta and
+/// states: f32 (f64 for f64 problems). Empty views: no decay, additive writes, a state of zeros.
 struct LinearAttentionProblem {
   TensorView q, k, v;
   TensorView decay, beta;
@@ -50,7 +51,7 @@ struct LinearAttentionOutputs {
   TensorView o, denominator, final_state;
 };
 
-/// d_o: as o. d_final_state: as the state, or empty. d_q, d_k, d_v: as q, k, v; d_decay [B, H, S],
+/// d_o: as o. d_final_state: as the state, or empty. d_q, d_k, d_v: as q, k, v; d_decay as decay,
 /// wanted if and only if there is a decay, not with strides of 0; d_beta likewise; d_initial_state:
 /// as the state, or empty. All overwritten.
 struct LinearAttentionGradients {
@@ -62,17 +63,23 @@ struct LinearAttentionGradients {
 std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
                                           const LinearAttentionOutputs& outputs);
 
-/// Computes o, denominator and the final state. One step of generation is a call of length 1 with
-/// the same memory as initial and final state. Errors: kInvalidInput with all unmet conditions.
+/// Computes o, denominator and the final state. Errors: kInvalidInput with all unmet conditions.
 /// Numerics: f32 arithmetic and states for f32, bf16 and f16 storage, f64 for f64; one rounding at
 /// the end; decays are added up as logarithms, so nothing overflows at any length; bits do not
 /// depend on the thread count. A NaN or infinity reaches its chunk of 16 steps and what follows.
 /// Cost: 4·D·Dv multiply-adds a step and head and some for the chunks, linear in the length; memory
 /// beyond the results does not grow with it. Source: Katharopoulos et al. 2020; with a constant
-/// decay a head Sun et al. 2023 (RetNet), with one a step Dao and Gu 2024 (Mamba-2); delta
+/// decay a head Sun et al. 2023 (RetNet), with one a step Dao and Gu 2024 (Mamba-2), with one
+/// a step and channel Yang et al. 2024 (GLA); delta
 /// writes Yang et al. 2024 (DeltaNet), with a decay Yang et al. 2025 (Gated DeltaNet).
 Status linear_attention_forward(const LinearAttentionProblem& problem,
                                 const LinearAttentionOutputs& outputs);
+
+/// One step of generation, in constant memory: a causal problem of one row a sequence, with both
+/// states, which may be the same memory. Agrees with the forward to rounding, for every write and
+/// decay. Cost: one pass over the states. Same conditions, numerics, threads.
+Status linear_attention_step(const LinearAttentionProblem& problem,
+                             const LinearAttentionOutputs& outputs);
 
 /// Computes the gradients from the forward's o and denominator. Same conditions, numerics, threads;
 /// states are recomputed. About 3 times the forward's cost. The backward of delta writes keeps a

@@ -160,6 +160,19 @@ std::tuple<Tensor, Tensor> linear_attention_varlen(const Tensor& q, const Tensor
   return {std::get<0>(results), std::get<2>(results)};
 }
 
+std::tuple<Tensor, Tensor> linear_attention_step(const Tensor& q, const Tensor& k, const Tensor& v,
+                                                 const Tensor& state,
+                                                 const LinearAttentionArguments& a) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("fovea::linear_attention_step", "")
+          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
+                                            const Tensor&, const MaybeTensor&, const MaybeTensor&,
+                                            std::string_view, bool, double, double)>();
+  return op.call(q, k, v, state, maybe(a.decay), maybe(a.beta), name_of(a.map), a.normalise,
+                 a.scale, a.eps);
+}
+
 TORCH_LIBRARY_IMPL(fovea, Autograd, m) {
   m.impl("linear_attention", linear_attention_autograd);
   m.impl("linear_attention_backward", linear_attention_backward_autograd);

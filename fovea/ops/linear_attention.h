@@ -10,8 +10,9 @@ namespace fovea::ops {
 
 /// What the linear attention operators take beside their tensors; see attention/linear_attention.h.
 struct LinearAttentionArguments {
-  at::Tensor decay;          ///< natural logarithms <= 0: [B, H, S], packed [T, H]
-  at::Tensor beta;           ///< strengths of delta writes, likewise; additive when absent
+  /// Natural logarithms <= 0: [B, H, S], packed [T, H], or one a channel, [B, H, S, D], [T, H, D].
+  at::Tensor decay;
+  at::Tensor beta;           ///< strengths of delta writes, [B, H, S]; additive when absent
   at::Tensor initial_state;  ///< [N, H, D, Dv + normalise]; zeros when absent
   FeatureMap map = FeatureMap::kEluPlusOne;
   bool causal = false;
@@ -38,5 +39,12 @@ std::tuple<at::Tensor, at::Tensor> linear_attention(const at::Tensor& q, const a
 std::tuple<at::Tensor, at::Tensor> linear_attention_varlen(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& cu_seqlens_q,
     const at::Tensor& cu_seqlens_k, const LinearAttentionArguments& arguments = {});
+
+/// One step of generation in constant memory: q, k [B, H, D], v [B, H, Dv], state
+/// [B, H, D, Dv + normalise]; of the arguments decay [B, H] or [B, H, D] and beta [B, H], and
+/// neither `causal` nor `initial_state`. Returns o [B, H, Dv] and the next state. No gradients.
+std::tuple<at::Tensor, at::Tensor> linear_attention_step(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& state,
+    const LinearAttentionArguments& arguments = {});
 
 }  // namespace fovea::ops

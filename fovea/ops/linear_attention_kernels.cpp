@@ -35,9 +35,10 @@ void check_dims(const char* name, const LinearCall& call,
                 x->device());
   }
   const int64_t decay_dims = packed(call) ? 2 : 3;
-  TORCH_CHECK(!call.decay || call.decay->dim() == decay_dims, name, ": expected decay ",
-              packed(call) ? "[T, H]" : "[B, H, S]", ", got one of ", call.decay->dim(),
-              " dimensions");
+  TORCH_CHECK(!call.decay || call.decay->dim() == decay_dims || call.decay->dim() == dims, name,
+              ": expected decay ",
+              packed(call) ? "[T, H] or [T, H, D]" : "[B, H, S] or [B, H, S, D]", ", got one of ",
+              call.decay->dim(), " dimensions");
   TORCH_CHECK(!call.beta || call.beta->dim() == decay_dims, name, ": expected beta ",
               packed(call) ? "[T, H]" : "[B, H, S]", ", got one of ", call.beta->dim(),
               " dimensions");
@@ -136,6 +137,7 @@ class Prepared {
     problem_.v = view_of(v_, "v");
     if (call.decay) {
       decay_ = as_batch(call.decay->to(state_type_), call);
+      if (decay_.dim() == 4) decay_ = with_contiguous_rows(decay_);
       problem_.decay = view_of(decay_, "decay");
     }
     if (call.beta) {
@@ -239,14 +241,65 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
   return {d_q, d_k, d_v, d_decay, d_beta, d_initial};
 }
 
+// ---- one step ----------------------------------------------------------------------------------
+
+LinearCall step_call(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& state,
+                     const MaybeTensor& decay, const MaybeTensor& beta, std::string_view map,
+                     bool normalise, double scale, double eps) {
+  const char* name = "fovea::linear_attention_step";
+  for (const Tensor* x : {&q, &k, &v}) {
+    TORCH_CHECK(x->dim() == 3, name, ": expected q, k and v of 3 dimensions [B, H, D], got one of ",
+                x->dim());
+  }
+  TORCH_CHECK(state.dim() == 4, name, ": expected state [B, H, D, Dv + normalise], got one of ",
+              state.dim(), " dimensions");
+  TORCH_CHECK(!decay || decay->dim() == 2 || decay->dim() == 3, name,
+              ": expected decay [B, H] or [B, H, D], got one of ", decay->dim(), " dimensions");
+  TORCH_CHECK(!beta || beta->dim() == 2, name, ": expected beta [B, H], got one of ", beta->dim(),
+              " dimensions");
+  const auto row = [](const MaybeTensor& x) {
+    return x ? MaybeTensor(x->unsqueeze(2)) : std::nullopt;
+  };
+  return {row(decay),       row(beta),       state,     std::nullopt, std::nullopt,
+          std::string(map), /*causal=*/true, normalise, scale,        eps};
+}
+
+std::tuple<Tensor, Tensor> step_results(const Tensor& q, const Tensor& v, const LinearCall& call) {
+  return {at::empty_symint({q.sym_size(0), q.sym_size(1), v.sym_size(2)}, q.options()),
+          empty_state(q, v, call)};
+}
+
+#define FOVEA_STEP_PARAMETERS                                                                  \
+  const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &state,                      \
+      const MaybeTensor &decay, const MaybeTensor &beta, std::string_view map, bool normalise, \
+      double scale, double eps
+
+std::tuple<Tensor, Tensor> linear_attention_step_meta(FOVEA_STEP_PARAMETERS) {
+  return step_results(q, v, step_call(q, k, v, state, decay, beta, map, normalise, scale, eps));
+}
+
+std::tuple<Tensor, Tensor> linear_attention_step_cpu(FOVEA_STEP_PARAMETERS) {
+  const LinearCall call = step_call(q, k, v, state, decay, beta, map, normalise, scale, eps);
+  const Prepared prepared("fovea::linear_attention_step", q.unsqueeze(2), k.unsqueeze(2),
+                          v.unsqueeze(2), call);
+  const auto [o, next] = step_results(q, v, call);
+  const Tensor denominator = at::empty({q.size(0), q.size(1), 1}, q.options().dtype(state_type(q)));
+  LinearAttentionOutputs out = prepared.outputs(o.unsqueeze(2), denominator);
+  out.final_state = view_of(next, "state");
+  prepared.run([&] { return linear_attention_step(prepared.problem(), out); });
+  return {o, next};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(fovea, CPU, m) {
+  m.impl("linear_attention_step", linear_attention_step_cpu);
   m.impl("linear_attention", linear_attention_cpu);
   m.impl("linear_attention_backward", linear_attention_backward_cpu);
 }
 
 TORCH_LIBRARY_IMPL(fovea, Meta, m) {
+  m.impl("linear_attention_step", linear_attention_step_meta);
   m.impl("linear_attention", linear_attention_meta);
   m.impl("linear_attention_backward", linear_attention_backward_meta);
 }

@@ -57,6 +57,9 @@ TORCH_LIBRARY(fovea, m) {
       kLinear +
       ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_beta, "
       "Tensor d_initial_state)");
+  def("linear_attention_step(Tensor q, Tensor k, Tensor v, Tensor state, *, Tensor? decay=None, "
+      "Tensor? beta=None, str feature_map='elu+1', bool normalise=True, float scale=1.0, float "
+      "eps=1e-06) -> (Tensor o, Tensor state)");
   def("attention_decode(Tensor q, Tensor k_cache, Tensor v_cache, Tensor lengths, *, Tensor? "
       "block_table=None, bool ring=False, int window=0, float? scale=None) -> (Tensor o, Tensor "
       "lse)");

@@ -23,6 +23,7 @@ __all__ = [
     "attention_varlen",
     "library_path",
     "linear_attention",
+    "linear_attention_step",
     "t5_distance_bias",
 ]
 
@@ -221,7 +222,8 @@ def linear_attention(
     to 256; float32, bfloat16, float16 or float64; CPU. Packed documents:
     [T, H, D] with ``cu_seqlens`` int32 [N + 1] (a pair for queries and keys where they differ).
     ``decay`` holds natural logarithms <= 0: [H] (one a head, as RetNet) or [B, H, S], packed [T, H]
-    (one a step, as Mamba-2); ``beta`` is [B, H, S], packed [T, H]. A state is [N, H, D, Dv + 1] (Dv if not ``normalise``) in float32,
+    (one a step, as Mamba-2), or [B, H, S, D], packed [T, H, D] (one a step and channel, as GLA);
+    ``beta`` is [B, H, S], packed [T, H]. A state is [N, H, D, Dv + 1] (Dv if not ``normalise``) in float32,
     z in its last column; ``initial_state`` and the state that ``return_state`` adds to the result
     carry a sequence on, one token at a time for generation. All tensors are differentiable.
     """
@@ -245,6 +247,39 @@ def linear_attention(
         eps=eps,
     )
     return (o, state) if return_state else o
+
+
+def linear_attention_step(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    state: torch.Tensor,
+    *,
+    feature_map: str = "elu+1",
+    normalise: bool = True,
+    decay: torch.Tensor | None = None,
+    beta: torch.Tensor | None = None,
+    scale: float = 1.0,
+    eps: float = 1e-6,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of :func:`linear_attention` for generation, in constant memory: (o, next state).
+
+    Shapes: query, key [B, H, D], value [B, H, Dv], state [B, H, D, Dv + 1] (Dv if not
+    ``normalise``; zeros before the first step), ``decay`` [B, H] or [B, H, D], ``beta`` [B, H].
+    Agrees with the whole sequence to rounding, for every write and decay. No gradients.
+    """
+    return torch.ops.fovea.linear_attention_step(
+        query,
+        key,
+        value,
+        state,
+        decay=decay,
+        beta=beta,
+        feature_map=feature_map,
+        normalise=normalise,
+        scale=scale,
+        eps=eps,
+    )
 
 
 def attention_decode(

@@ -59,6 +59,26 @@ void check_everywhere(LinearCase c) {
   }
 }
 
+/// A problem as calls of one row each, the state in place of the initial one.
+void step_through(const LinearTensors& t, Status (&one_step)(const LinearAttentionProblem&,
+                                                             const LinearAttentionOutputs&)) {
+  const auto row = [](TensorView& view, int64_t s) {
+    if (view.empty()) return;
+    view.data = static_cast<char*>(view.data) + s * view.strides[2] * size_of(view.dtype);
+    view.shape[2] = 1;
+  };
+  for (int64_t s = 0; s < t.c.q_len; ++s) {
+    LinearAttentionProblem p = t.problem();
+    LinearAttentionOutputs out = t.outputs();
+    out.final_state = p.initial_state;
+    for (TensorView* x : {&p.q, &p.k, &p.v, &p.decay, &p.beta, &out.o, &out.denominator}) {
+      row(*x, s);
+    }
+    const Status status = one_step(p, out);
+    ASSERT_TRUE(status.ok()) << status.message();
+  }
+}
+
 TEST(LinearAttention, MatchesOracleOfEveryKind) {
   for (const FeatureMap map : {FeatureMap::kIdentity, FeatureMap::kEluPlusOne, FeatureMap::kRelu}) {
     for (const bool normalise : {false, true}) {
@@ -67,7 +87,8 @@ TEST(LinearAttention, MatchesOracleOfEveryKind) {
         c.map = map;
         c.normalise = normalise;
         c.states = states;
-        for (const DecayKind decay : {DecayKind::kNone, DecayKind::kHead, DecayKind::kStep}) {
+        for (const DecayKind decay :
+             {DecayKind::kNone, DecayKind::kHead, DecayKind::kStep, DecayKind::kChannel}) {
           c.decay = decay;
           check_everywhere(c);
         }
@@ -91,7 +112,8 @@ LinearCase delta_case() {
 }
 
 TEST(LinearAttention, DeltaWritesMatchTheOracle) {
-  for (const DecayKind decay : {DecayKind::kNone, DecayKind::kHead, DecayKind::kStep}) {
+  for (const DecayKind decay :
+       {DecayKind::kNone, DecayKind::kHead, DecayKind::kStep, DecayKind::kChannel}) {
     LinearCase c = delta_case();
     c.decay = decay;
     // 257 and more: the backward keeps a state every 256 steps.
@@ -127,8 +149,10 @@ TEST(LinearAttention, MatchesOracleAtEveryLength) {
   for (const int64_t length : {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 257}) {
     LinearCase c;
     c.q_len = c.kv_len = length;
-    c.decay = DecayKind::kStep;
-    check_everywhere(c);
+    for (const DecayKind decay : {DecayKind::kStep, DecayKind::kChannel}) {
+      c.decay = decay;
+      check_everywhere(c);
+    }
     c.decay = DecayKind::kNone;
     c.causal = false;
     c.q_len = 37;
@@ -146,9 +170,11 @@ TEST(LinearAttention, MatchesOracleAtEveryHeadSize) {
     c.q_len = c.kv_len = 50;
     c.head_dim = head_dim;
     c.value_dim = value_dim;
-    c.decay = DecayKind::kStep;
     c.states = true;
-    check_everywhere(c);
+    for (const DecayKind decay : {DecayKind::kStep, DecayKind::kChannel}) {
+      c.decay = decay;
+      check_everywhere(c);
+    }
     if (HasFatalFailure()) return;
   }
 }
@@ -159,8 +185,10 @@ TEST(LinearAttention, ReadsStridedAndMisalignedRows) {
   c.pad = 3;
   c.offset = 5;
   c.bshd = true;
-  c.decay = DecayKind::kStep;
-  check_everywhere(c);
+  for (const DecayKind decay : {DecayKind::kStep, DecayKind::kChannel}) {
+    c.decay = decay;
+    check_everywhere(c);
+  }
 }
 
 TEST(LinearAttention, KeepsPackedDocumentsApart) {
@@ -169,7 +197,7 @@ TEST(LinearAttention, KeepsPackedDocumentsApart) {
     c.causal = causal;
     c.states = true;
     c.bounds = {0, 1, 1, 34, 69, 70};
-    if (causal) c.decay = DecayKind::kStep;
+    if (causal) c.decay = DecayKind::kChannel;
     check_everywhere(c);
   }
   // NaN of one document stays in it.
@@ -224,9 +252,12 @@ TEST(LinearAttention, SeesNoFuture) {
   for (const Isa isa : runnable_isas()) {
     const ForcedIsa forced(isa);
     for (const int64_t j : {1, 16, 37, 64}) {
-      for (const bool delta : {false, true}) {
+      for (const auto& [delta, decay] : {std::pair{false, DecayKind::kStep},
+                                         {true, DecayKind::kStep},
+                                         {false, DecayKind::kChannel},
+                                         {true, DecayKind::kChannel}}) {
         LinearCase c = delta ? delta_case() : LinearCase();
-        c.decay = DecayKind::kStep;
+        c.decay = decay;
         c.states = false;
         LinearTensors before(c), after(c);
         for (int64_t s = j; s < c.q_len; ++s) {
@@ -254,34 +285,35 @@ TEST(LinearAttention, SeesNoFuture) {
   }
 }
 
-// Generation: steps of one token whose state is updated in place.
+// Generation: steps of one token whose state is updated in place, by the step and by calls of
+// length 1.
 TEST(LinearAttention, StepByStepIsTheWhole) {
-  LinearCase c;
-  c.heads = 1;
-  c.decay = DecayKind::kStep;
-  c.states = true;
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    c.dtype = dtype;
-    const LinearTensors t(c);
-    const LinearExpectation expected(t);
-    LinearAttentionProblem p = t.problem();
-    LinearAttentionOutputs out = t.outputs();
-    out.final_state = p.initial_state;
-    const auto step = [](TensorView& view, int64_t s) {
-      view.data = static_cast<char*>(view.data) + s * view.strides[2] * size_of(view.dtype);
-      view.shape[2] = 1;
-    };
-    for (int64_t s = 0; s < c.q_len; ++s) {
-      LinearAttentionProblem one = p;
-      LinearAttentionOutputs one_out = out;
-      for (TensorView* view :
-           {&one.q, &one.k, &one.v, &one.decay, &one_out.o, &one_out.denominator}) {
-        step(*view, s);
+  for (const DecayKind decay :
+       {DecayKind::kNone, DecayKind::kHead, DecayKind::kStep, DecayKind::kChannel}) {
+    for (const bool delta : {false, true}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+        LinearCase c = delta ? delta_case() : LinearCase();
+        c.decay = decay;
+        c.states = true;
+        c.dtype = dtype;
+        c.value_dim = 136;  // whole groups of vectors, and a rest
+        const LinearTensors whole(c);
+        const LinearExpectation expected(whole);
+        for (const Isa isa : runnable_isas()) {
+          if (dtype == DType::kF64 && isa != Isa::kScalar) continue;
+          const ForcedIsa forced(isa);
+          SCOPED_TRACE(c.to_string() + " on " + name_of(isa));
+          for (auto* one_step : {&linear_attention_step, &linear_attention_forward}) {
+            const LinearTensors t(c);
+            step_through(t, *one_step);
+            expect_within("o", t.o, expected.o);
+            expect_within("denominator", t.denominator, expected.denominator);
+            expect_within("state", t.initial, expected.final);
+          }
+          if (HasFatalFailure()) return;
+        }
       }
-      ASSERT_TRUE(linear_attention_forward(one, one_out).ok());
     }
-    expect_within("o", t.o, expected.o);
-    expect_within("state", t.initial, expected.final);
   }
 }
 
@@ -294,46 +326,53 @@ TEST(LinearAttention, NeitherOverflowsNorVanishesOverAMillionSteps) {
   c.head_dim = c.value_dim = 8;
   c.map = FeatureMap::kIdentity;
   c.normalise = false;
-  c.decay = DecayKind::kHead;
-  LinearTensors t(c);
-  for (Tensor* x : {&t.q, &t.k, &t.v, &t.d_o}) {
-    LinearTensors::map(*x, [](double) { return 1; });
-  }
-  for (const double decay : {0.0, -1e-6, -0.7, -90.0}) {
-    t.decay.put(0, 0, 0, 0, decay);
-    run(t);
-    // Each of n/16 chunks rounds its factor (the exponential to 1.5 u), the product and the sum,
-    // all of which may err to the same side every time.
-    const double g = t.decay.get(0, 0, 0, 0), u = eps(DType::kF32);
-    const double bound = u * (8 + 2.5 * kSteps / 16.0);
-    const auto sum = [&](int64_t n) {
-      return g == 0 ? static_cast<double>(n)
-                    : std::expm1(static_cast<double>(n) * g) / std::expm1(g);
-    };
-    for (const int64_t s : {int64_t{0}, int64_t{15}, int64_t{16}, kSteps / 2, kSteps - 1}) {
-      const double wanted = 0.75 * 8 * sum(s + 1), gradient = 0.75 * 8 * sum(kSteps - s);
-      EXPECT_NEAR(t.o.get(0, 0, s, 0), wanted, bound * wanted) << decay << " step " << s;
-      EXPECT_NEAR(t.d_v.get(0, 0, s, 0), gradient, bound * gradient) << decay << " step " << s;
-      EXPECT_TRUE(std::isfinite(t.d_decay.get(0, 0, s, 0))) << decay << " step " << s;
+  const auto check = [&](DecayKind kind, std::initializer_list<double> decays) {
+    c.decay = kind;
+    LinearTensors t(c);
+    for (Tensor* x : {&t.q, &t.k, &t.v, &t.d_o}) {
+      LinearTensors::map(*x, [](double) { return 1; });
     }
-  }
+    for (const double decay : decays) {
+      LinearTensors::map(t.decay, [&](double) { return decay; });
+      run(t);
+      // Each of n/16 chunks rounds its factor (the exponential to 1.5 u), the product and the sum,
+      // all of which may err to the same side every time.
+      const double g = t.decay.get(0, 0, 0, 0), u = eps(DType::kF32);
+      const double bound = u * (8 + 2.5 * kSteps / 16.0);
+      const auto sum = [&](int64_t n) {
+        return g == 0 ? static_cast<double>(n)
+                      : std::expm1(static_cast<double>(n) * g) / std::expm1(g);
+      };
+      for (const int64_t s : {int64_t{0}, int64_t{15}, int64_t{16}, kSteps / 2, kSteps - 1}) {
+        const double wanted = 0.75 * 8 * sum(s + 1), gradient = 0.75 * 8 * sum(kSteps - s);
+        EXPECT_NEAR(t.o.get(0, 0, s, 0), wanted, bound * wanted) << decay << " step " << s;
+        EXPECT_NEAR(t.d_v.get(0, 0, s, 0), gradient, bound * gradient) << decay << " step " << s;
+        EXPECT_TRUE(std::isfinite(t.d_decay.get(0, 0, s, 0))) << decay << " step " << s;
+      }
+    }
+  };
+  check(DecayKind::kHead, {0.0, -1e-6, -0.7, -90.0});
+  check(DecayKind::kChannel, {-1e-6, -90.0});
 }
 
 TEST(LinearAttention, ADecayOfMinusInfinityForgets) {
-  LinearCase c;
-  c.decay = DecayKind::kStep;
-  LinearTensors t(c), rest(c);
-  constexpr int64_t kCut = 37;
-  t.decay.put(0, 1, kCut, 0, -std::numeric_limits<double>::infinity());
-  for (int64_t s = 0; s < kCut; ++s) {
-    for (Tensor* x : {&rest.k, &rest.v}) x->fill_row(0, 1, s, 7);
-  }
-  rest.decay.put(0, 1, kCut, 0, -std::numeric_limits<double>::infinity());
-  run(t);
-  run(rest);
-  for (int64_t s = kCut; s < c.q_len; ++s) {
-    ASSERT_TRUE(std::isfinite(t.o.get(0, 1, s, 0)));
-    ASSERT_EQ(t.o.get(0, 1, s, 0), rest.o.get(0, 1, s, 0));
+  for (const DecayKind kind : {DecayKind::kStep, DecayKind::kChannel}) {
+    LinearCase c;
+    c.decay = kind;
+    LinearTensors t(c), rest(c);
+    constexpr int64_t kCut = 37;
+    for (int64_t s = 0; s < kCut; ++s) {
+      for (Tensor* x : {&rest.k, &rest.v}) x->fill_row(0, 1, s, 7);
+    }
+    for (LinearTensors* x : {&t, &rest}) {
+      x->decay.fill_row(0, 1, kCut, -std::numeric_limits<double>::infinity());
+    }
+    run(t);
+    run(rest);
+    for (int64_t s = kCut; s < c.q_len; ++s) {
+      ASSERT_TRUE(std::isfinite(t.o.get(0, 1, s, 0)));
+      ASSERT_EQ(t.o.get(0, 1, s, 0), rest.o.get(0, 1, s, 0));
+    }
   }
 }
 

@@ -115,6 +115,55 @@ def test_delta_writes(gated):
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+def test_decay_of_a_channel():
+    q, k, v = operands(sq=40)
+    decay = (-torch.rand(2, 3, 40, 8)).double().requires_grad_()
+    options = {"causal": True, "normalise": False, "feature_map": "identity"}
+    ours = fovea.linear_attention(q, k, v, decay=decay, **options)
+    total = decay.cumsum(2)
+    difference = (total[:, :, :, None] - total[:, :, None]).clamp(max=0)
+    a = torch.einsum("bhid,bhjd,bhijd->bhij", q, k, difference.exp()).tril()
+    theirs = a @ v
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+    d_o = torch.randn_like(ours)
+    ours = torch.autograd.grad(ours, (q, k, v, decay), d_o)
+    theirs = torch.autograd.grad(theirs, (q, k, v, decay), d_o)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    packed = [x.detach()[:1].transpose(1, 2)[0] for x in (q, k, v, decay)]
+    alone = fovea.linear_attention(
+        *packed[:3], decay=packed[3], cu_seqlens=torch.tensor([0, 40]), **options
+    )
+    whole = fovea.linear_attention(
+        *(x.detach()[:1] for x in (q, k, v)), decay=decay.detach()[:1], **options
+    )
+    torch.testing.assert_close(alone, whole[0].transpose(0, 1), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("delta_writes", [False, True])
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_steps_are_the_whole(delta_writes, by_channel):
+    q, k, v = operands(sq=30, grad=False)
+    k = F.normalize(k, dim=-1)
+    options = {"feature_map": "identity" if delta_writes else "elu+1"}
+    options["normalise"] = not delta_writes
+    beta = torch.rand(2, 3, 30).double() if delta_writes else None
+    decay = (-torch.rand(2, 3, 30, 8) if by_channel else -torch.rand(2, 3, 30)).double()
+    whole, last = fovea.linear_attention(
+        q, k, v, causal=True, beta=beta, decay=decay, return_state=True, **options
+    )
+    state = torch.zeros_like(last)
+    for t in range(30):
+        o, state = fovea.linear_attention_step(
+            q[:, :, t], k[:, :, t], v[:, :, t], state, decay=decay[:, :, t],
+            beta=None if beta is None else beta[:, :, t], **options,
+        )
+        torch.testing.assert_close(o, whole[:, :, t], rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(state, last, rtol=1e-11, atol=1e-11)
+    arguments = (q[:, :, 0], k[:, :, 0], v[:, :, 0], last)
+    common = {"decay": decay[:, :, 0], **options}
+    torch.library.opcheck(OPS.linear_attention_step, arguments, common)
+
+
 def test_packed_is_separate_and_states_carry_on():
     q, k, v = operands(b=1, sq=12)
     packed = [x[0].transpose(0, 1) for x in (q, k, v)]

@@ -14,7 +14,7 @@
 
 namespace fovea::testing {
 
-enum class DecayKind { kNone, kHead, kStep };
+enum class DecayKind { kNone, kHead, kStep, kChannel };
 
 /// What a test of linear attention varies.
 struct LinearCase {
@@ -34,9 +34,10 @@ struct LinearCase {
            std::to_string(q_len) + "_k" + std::to_string(kv_len) + "_d" + std::to_string(head_dim) +
            "_v" + std::to_string(value_dim) + "_" + name_of(dtype) + "_" + name_of(map) +
            (causal ? "_causal" : "") + (normalise ? "_normalised" : "") +
-           (decay == DecayKind::kHead   ? "_headdecay"
-            : decay == DecayKind::kStep ? "_stepdecay"
-                                        : "") +
+           (decay == DecayKind::kHead      ? "_headdecay"
+            : decay == DecayKind::kStep    ? "_stepdecay"
+            : decay == DecayKind::kChannel ? "_channeldecay"
+                                           : "") +
            (delta ? "_delta" : "") + (states ? "_states" : "");
   }
 };
@@ -48,8 +49,9 @@ struct LinearTensors {
         q(c.dtype, c.batch, c.heads, c.q_len, c.head_dim, c.bshd, c.pad, c.offset),
         k(c.dtype, c.batch, c.heads, c.kv_len, c.head_dim, c.bshd, c.pad, c.offset),
         v(c.dtype, c.batch, c.heads, c.kv_len, c.value_dim, c.bshd, c.pad, c.offset),
-        decay(type(), c.decay == DecayKind::kStep ? c.batch : 1, c.heads,
-              c.decay == DecayKind::kStep ? c.kv_len : 1, 1),
+        decay(type(), c.decay == DecayKind::kHead ? 1 : c.batch, c.heads,
+              c.decay == DecayKind::kHead ? 1 : c.kv_len, channels(), false,
+              c.decay == DecayKind::kChannel ? c.pad : 0),
         beta(type(), c.batch, c.heads, c.kv_len, 1),
         initial(type(), sequences(), c.heads, c.head_dim, columns()),
         o(c.dtype, c.batch, c.heads, c.q_len, c.value_dim, c.bshd, c.pad, c.offset),
@@ -60,7 +62,7 @@ struct LinearTensors {
         d_q(c.dtype, c.batch, c.heads, c.q_len, c.head_dim, c.bshd, c.pad, c.offset),
         d_k(c.dtype, c.batch, c.heads, c.kv_len, c.head_dim, c.bshd, c.pad, c.offset),
         d_v(c.dtype, c.batch, c.heads, c.kv_len, c.value_dim, c.bshd, c.pad, c.offset),
-        d_decay(type(), c.batch, c.heads, c.kv_len, 1),
+        d_decay(type(), c.batch, c.heads, c.kv_len, channels()),
         d_beta(type(), c.batch, c.heads, c.kv_len, 1),
         d_initial(type(), sequences(), c.heads, c.head_dim, columns()) {
     uint32_t i = seed * 100;
@@ -80,6 +82,7 @@ struct LinearTensors {
   int64_t sequences() const {
     return c.bounds.empty() ? c.batch : static_cast<int64_t>(c.bounds.size()) - 1;
   }
+  int64_t channels() const { return c.decay == DecayKind::kChannel ? c.head_dim : 1; }
   int64_t columns() const { return c.value_dim + (c.normalise ? 1 : 0); }
 
   LinearAttentionProblem problem() const {
@@ -130,8 +133,10 @@ struct LinearTensors {
       for (int64_t b = 0; b < c.batch; ++b) {
         for (int64_t h = 0; h < c.heads; ++h) {
           for (int64_t s = 0; s < c.kv_len; ++s) {
-            const bool step = c.decay == DecayKind::kStep;
-            r.decay.push_back(decay.get(step ? b : 0, h, step ? s : 0, 0));
+            const bool head = c.decay == DecayKind::kHead;
+            for (int64_t d = 0; d < channels(); ++d) {
+              r.decay.push_back(decay.get(head ? 0 : b, h, head ? 0 : s, d));
+            }
           }
         }
       }
@@ -262,7 +267,6 @@ class LinearExpectation {
     a.scale = 1;
     for (double& x : a.q) x = std::fabs(feature(p_.map, x));
     for (double& x : a.k) x = std::fabs(feature(p_.map, x));
-    const auto rows = [&](int64_t len) { return static_cast<size_t>(p_.batch * p_.heads * len); };
     a.v = extended(absolute(p_.v), dv, std::vector<double>(rows(p_.kv_len), 1.0));
     a.value_dim = dv + 1;
     a.initial_state = absolute(a.initial_state);
@@ -315,6 +319,12 @@ class LinearExpectation {
     level(&a->k, dim, 1);
     level(&a->initial_state, dim, dv);
     a->beta.clear();
+    if (t_.c.decay == DecayKind::kChannel) {  // the slowest channel's for all
+      for (size_t i = 0; i < a->decay.size(); i += dim) {
+        const auto row = a->decay.begin() + static_cast<ptrdiff_t>(i);
+        std::fill_n(row, dim, *std::max_element(row, row + static_cast<ptrdiff_t>(dim)));
+      }
+    }
     written_.assign(a->v.size(), 0.0);
     for (size_t n = 0; n < static_cast<size_t>(t_.sequences()); ++n) {
       const bool packed = !t_.c.bounds.empty();
@@ -406,26 +416,28 @@ class LinearExpectation {
       }
     }
     // A decay's gradient is a difference of sums over all later steps of the sequence.
+    const int64_t channels = t_.channels();
     d_decay.value = backward.d_decay;
     d_decay.bound.assign(backward.d_decay.size(), 0.0);
-    double later = 0;
-    for (size_t row = d_decay.bound.size(); row-- > 0;) {
+    std::vector<double> later(static_cast<size_t>(channels), 0.0);
+    for (size_t row = rows(p_.kv_len); !p_.decay.empty() && row-- > 0;) {
       const auto in_head = static_cast<int32_t>(row % static_cast<size_t>(p_.kv_len));
       const bool last =
           in_head + 1 == p_.kv_len ||
           std::find(t_.c.bounds.begin(), t_.c.bounds.end(), in_head + 1) != t_.c.bounds.end();
-      if (last) later = 0;
+      if (last) std::fill(later.begin(), later.end(), 0.0);
       for (int64_t d = 0; d < dim; ++d) {
         const size_t i = row * static_cast<size_t>(dim) + static_cast<size_t>(d);
-        later += a.q[i] * g.d_q[i] + (t_.c.delta ? 0 : a.k[i] * g.d_k[i]);
+        later[static_cast<size_t>(channels == 1 ? 0 : d)] += a.q[i] * g.d_q[i] + a.k[i] * g.d_k[i];
       }
-      for (size_t c = row * static_cast<size_t>(dv + 1), n = 0;
-           t_.c.delta && n < static_cast<size_t>(dv); ++n) {
-        later += g.d_v[c + n] * a.v[c + n];
+      for (size_t c = 0; c < later.size(); ++c) {
+        const size_t i = row * later.size() + c;
+        d_decay.bound[i] = (factor_ + read) * (later[c] + g.d_decay[i]);
       }
-      d_decay.bound[row] = (factor_ + read) * (later + g.d_decay[row]);
     }
   }
+
+  size_t rows(int64_t len) const { return static_cast<size_t>(p_.batch * p_.heads * len); }
 
   void push(Bounded& to, double value, double size, double more, double storage) const {
     to.value.push_back(value);

@@ -11,6 +11,7 @@
 #include "fovea/kernels/attention/statistics-inl.h"
 #include "fovea/kernels/linear/backward-inl.h"
 #include "fovea/kernels/linear/forward-inl.h"
+#include "fovea/kernels/linear/step-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
@@ -18,7 +19,7 @@ namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
 template <typename T>
-constexpr LinearKernels<T> kLinearKernels = {linear_forward<T>, linear_backward<T>};
+constexpr LinearKernels<T> kLinearKernels = {linear_forward<T>, linear_step<T>, linear_backward<T>};
 
 template <typename Op>
 void configure_unit() {

@@ -7,7 +7,7 @@
 //     P = w ∘ (G Vᵀ + c 1ᵀ)                        gradient of A = w ∘ (Q Kᵀ)
 //     dQ = e ∘ (G Sᵀ + c zᵀ) + P K                 forwards over the chunks, with their states
 //     dK = r ∘ (V dSᵀ + 1 dzᵀ) + Pᵀ Q              backwards over the chunks
-//     dV = r ∘ (K dS) + Aᵀ G
+//     dV = (r ∘ K) dS + Aᵀ G
 //     dS = total · dS + (e ∘ Q)ᵀ G,  dz = total · dz + Qᵀ (e ∘ c)
 //     dg_t = Σ_{i >= t} (q_i · dq_i - k_i · dk_i) + dS_N · S_N      of the decay, Yang et al. 2024
 //
@@ -25,28 +25,28 @@ template <typename T>
 class LinearBackward {
  public:
   LinearBackward(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients)
-      : h_(head), g_(gradients) {
-    Panels<T> panels(head);
-    d_ = panels.d;
-    dv_ = panels.dv;
-    state_t_ = panels.take(dv_, d_);
-    state_ = panels.take(d_, dv_);
-    z_ = panels.take(1, d_);
-    q_ = panels.take(kC, d_);
-    k_ = panels.take(kC, d_);
-    v_panel_ = panels.take(kC, dv_);
-    d_num_ = panels.take(kC, dv_);
-    out_ = panels.take(kC, HWY_MAX(d_, dv_));
-    q_t_ = panels.take(d_, kC);
-    d_num_t_ = panels.take(dv_, kC);
-    scores_ = panels.take(kC, kC);
-    d_scores_ = panels.take(kC, kC);
-    decay_.w = panels.take(kC, kC);
-    decay_.e = panels.take(1, kC);
-    decay_.r = panels.take(1, kC);
-    d_den_ = panels.take(1, kC);
-    dots_ = panels.take(1, kC);
-    no_decay(&decay_);
+      : h_(head),
+        g_(gradients),
+        panels_(head),
+        decay_(head, &panels_),
+        d_decay_(head, gradients, &panels_),
+        d_(panels_.d),
+        dv_(panels_.dv) {
+    state_t_ = panels_.take(dv_, d_);
+    state_ = panels_.take(d_, dv_);
+    z_ = panels_.take(1, d_);
+    q_ = panels_.take(kC, d_);
+    k_ = panels_.take(kC, d_);
+    v_panel_ = panels_.take(kC, dv_);
+    d_num_ = panels_.take(kC, dv_);
+    out_ = panels_.take(kC, HWY_MAX(d_, dv_));
+    q_t_ = panels_.take(d_, kC);
+    d_num_t_ = panels_.take(dv_, kC);
+    scores_ = panels_.take(kC, kC);
+    d_scores_ = panels_.take(kC, kC);
+    scaled_ = panels_.take(kC, d_);
+    d_den_ = panels_.take(1, kC);
+    dots_ = panels_.take(1, kC);
     clear(scores_, kC * kC);
     clear(d_scores_, kC * kC);
   }
@@ -75,16 +75,15 @@ class LinearBackward {
         ahead.add(g_.d_q, first + kC, h_.q_len, h_.head_dim);
       }
       load_keys(first, rows);
-      if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
+      decay_.load(first, rows);
       if (h_.causal) {
         load_output_gradients(first, rows);
         transpose(d_num_, dv_, kC, h_.value_dim, T{1}, d_num_t_, kC);
         chunk_scores<T>(v_.data, v_.stride, d_num_t_, h_.value_dim, rows,
-                        h_.normalise ? d_den_ : nullptr, decay_.w, d_scores_);
+                        h_.normalise ? d_den_ : nullptr, decay_.w(), d_scores_);
         query_gradients(first, rows, &ahead);
       }
-      if (h_.decay.data) scale_rows(decay_.r, rows, d_, k_);
-      grow_state(v_.data, v_.stride, k_, nullptr, rows, &ahead);
+      grow_state(v_.data, v_.stride, decay_.to_end(k_, rows, scaled_), nullptr, rows, &ahead);
     }
   }
 
@@ -93,13 +92,10 @@ class LinearBackward {
     multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, d_num_, dv_,
                                               state_t_, d_, out_, d_, ahead);
     if (h_.normalise) add_to_rows(d_den_, z_, rows, d_, out_);
-    if (h_.decay.data) scale_rows(decay_.e, rows, d_, out_);
-    if (h_.causal) add_from_keys(d_scores_, k_, d_, rows, h_.head_dim, out_, d_);
+    decay_.from_start(out_, rows, out_);
+    if (h_.causal) decay_.add_keys(d_scores_, k_, rows, out_);
     load_features(h_, h_.q, first, rows, q_, d_);
-    if (h_.decay.data) {
-      row_dots(q_, d_, out_, d_, rows, d_, dots_);
-      for (int i = 0; i < rows; ++i) g_.d_decay.data[(first + i) * g_.d_decay.stride] = dots_[i];
-    }
+    d_decay_.set_read(q_, out_, first, rows);
     times_slope(h_, q_, rows, d_, out_);
     store_chunk(h_, out_, d_, first, rows, h_.head_dim, g_.d_q);
   }
@@ -107,18 +103,17 @@ class LinearBackward {
   // ---- backwards: gradients of states, dK, dV ---------------------------------------------------
 
   void begin_backward_sweep() {
-    double along = 0;  // d_final · final: what the decay gains through the final state
-    if (h_.decay.data && g_.d_final_state) {
+    if (d_decay_.wanted() && g_.d_final_state) {  // gains through the final state
       const int columns = h_.value_dim + h_.normalise;
       for (int i = 0; i < h_.head_dim; ++i) {
         const T* row = g_.d_final_state + static_cast<ptrdiff_t>(i) * columns;
         for (int c = 0; c < h_.value_dim; ++c) {
-          along += static_cast<double>(row[c]) * state_t_[static_cast<ptrdiff_t>(c) * d_ + i];
+          d_decay_.add_final(
+              i, static_cast<double>(row[c]) * state_t_[static_cast<ptrdiff_t>(c) * d_ + i]);
         }
-        if (h_.normalise) along += static_cast<double>(row[h_.value_dim]) * z_[i];
+        if (h_.normalise) d_decay_.add_final(i, static_cast<double>(row[h_.value_dim]) * z_[i]);
       }
     }
-    d_log_ = along;
     if (h_.causal) return load_state_transposed(g_.d_final_state);
     // Not causal: dQ from the finished state first, then the state's gradient from all queries.
     for (int64_t first = 0; first < h_.q_len; first += kC) {
@@ -150,30 +145,28 @@ class LinearBackward {
       ahead.add(g_.d_v, first - kC, h_.kv_len, h_.value_dim);
       if (h_.causal) ahead_of_queries(first - kC, &ahead);
       load_keys(first, rows);
-      if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
+      decay_.load(first, rows);
       if (h_.causal) {
         load_output_gradients(first, rows);
         load_features(h_, h_.q, first, rows, q_, d_);
         transpose_state();
-        transpose(q_, d_, kC, h_.head_dim, T{1}, q_t_, kC);
         transpose(d_num_, dv_, kC, h_.value_dim, T{1}, d_num_t_, kC);
-        chunk_scores<T>(k_, d_, q_t_, h_.head_dim, rows, nullptr, decay_.w, scores_);
+        decay_.scores(k_, q_, rows, q_t_, scores_);
         chunk_scores<T>(v_.data, v_.stride, d_num_t_, h_.value_dim, rows,
-                        h_.normalise ? d_den_ : nullptr, decay_.w, d_scores_);
+                        h_.normalise ? d_den_ : nullptr, decay_.w(), d_scores_);
       }
       value_gradients(first, rows, &ahead);
       key_gradients(first, rows, &ahead);
       if (h_.causal) {
-        if (h_.decay.data) scale_rows(decay_.e, rows, d_, q_);
-        grow_state(d_num_, dv_, q_, d_den_, rows, &ahead);
+        grow_state(d_num_, dv_, decay_.from_start(q_, rows, scaled_), d_den_, rows, &ahead);
       }
     }
   }
 
   void value_gradients(int64_t first, int rows, Ahead<T>* ahead) {
-    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, k_, d_, state_, dv_,
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim,
+                                              decay_.to_end(k_, rows, scaled_), d_, state_, dv_,
                                               out_, dv_, ahead);
-    if (h_.decay.data) scale_rows(decay_.r, rows, dv_, out_);
     if (h_.causal) add_from_queries(scores_, d_num_, rows, h_.value_dim, dv_, out_);
     store_chunk(h_, out_, dv_, first, rows, h_.value_dim, g_.d_v);
   }
@@ -182,16 +175,10 @@ class LinearBackward {
     multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, v_.data, v_.stride,
                                               state_t_, d_, out_, d_, ahead);
     if (h_.normalise) add_to_rows<T>(nullptr, z_, rows, d_, out_);
-    if (h_.decay.data) scale_rows(decay_.r, rows, d_, out_);
-    if (h_.causal) add_from_queries(d_scores_, q_, rows, h_.head_dim, d_, out_);
-    if (h_.decay.data) {
-      row_dots(k_, d_, out_, d_, rows, d_, dots_);
-      for (int i = rows - 1; i >= 0; --i) {
-        T& d_decay = g_.d_decay.data[(first + i) * g_.d_decay.stride];
-        d_log_ += static_cast<double>(d_decay) - static_cast<double>(dots_[i]);
-        d_decay = static_cast<T>(d_log_);
-      }
-    }
+    decay_.to_end(out_, rows, out_);
+    if (h_.causal) decay_.add_queries(d_scores_, q_, rows, out_);
+    d_decay_.add_written(k_, out_, first, rows);
+    d_decay_.sum_up(first, rows);
     times_slope(h_, k_, rows, d_, out_);
     store_chunk(h_, out_, d_, first, rows, h_.head_dim, g_.d_k);
   }
@@ -232,10 +219,8 @@ class LinearBackward {
   /// Sᵀ = total · Sᵀ + Xᵀ Y,  z = total · z + Yᵀ c; X rows of values, Y of features. A null c is
   /// ones.
   void grow_state(const T* x, int ldx, const T* y, const T* c, int rows, Ahead<T>* ahead) {
-    if (h_.decay.data) {
-      scale_all(decay_.total, static_cast<ptrdiff_t>(d_) * dv_, state_t_);
-      if (h_.normalise) scale_all(decay_.total, d_, z_);
-    }
+    decay_.scale_transposed(h_.value_dim, state_t_);
+    if (h_.normalise) decay_.scale_transposed(1, z_);
     multiply_ahead<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, x, ldx, y, d_,
                                                state_t_, d_, ahead);
     if (h_.normalise) add_rows(c, y, rows, d_, z_);
@@ -253,14 +238,15 @@ class LinearBackward {
 
   const LinearHead<T>& h_;
   const LinearHeadGradients<T>& g_;
+  Panels<T> panels_;
+  ChunkDecay<T> decay_;
+  DecayGradient<T> d_decay_;
   int d_, dv_;
   T* state_t_;  ///< [Dv, D] Sᵀ, later dSᵀ
   T* state_;    ///< [D, Dv] dS
-  T *z_, *q_, *k_, *v_panel_, *d_num_, *out_, *q_t_, *d_num_t_, *scores_, *d_scores_, *d_den_,
-      *dots_;
+  T *z_, *q_, *k_, *v_panel_, *d_num_, *out_, *scaled_, *q_t_, *d_num_t_, *scores_, *d_scores_,
+      *d_den_, *dots_;
   ChunkRows<T> v_;
-  Decay<T> decay_;
-  double d_log_ = 0;  ///< Σ over later steps: gradient of the decay
 };
 
 template <typename T>

@@ -1,18 +1,7 @@
 #pragma once
 
-// What the directions of linear attention share: panels of a chunk, feature maps, and the weights
-// that the decay gives to the pairs of a chunk.
-//
-// With g_t the logarithm of step t's decay and rows 0 … n-1 of a chunk that starts from state S:
-//
-//     w_ij   = exp(g_{j+1} + … + g_i)    (j <= i)       weight of key j for query i
-//     e_i    = exp(g_0 + … + g_i)                       of S for query i
-//     r_j    = exp(g_{j+1} + … + g_{n-1})               of key j in the state after the chunk
-//     total  = e_{n-1}                                  of S in the state after the chunk
-//
-// Logarithms are added up afresh for each key, never subtracted: nothing overflows, decays near 1
-// keep their digits, what vanishes is smaller than the type's smallest number, and a step may
-// forget everything (g = -inf).
+// What the directions of linear attention share: panels of a chunk, feature maps, triangular
+// products, states.
 
 #include <cstring>
 #include <limits>
@@ -207,50 +196,6 @@ HWY_INLINE void times_slope(const LinearHead<T>& head, const T* features, int ro
       hn::Store(hn::IfThenElse(hn::Lt(f, hn::Set(d, T{1})), hn::Mul(f, g), g), d, gradient + i);
     }
   }
-}
-
-/// The weights of a chunk; see the top of the file. w is [key][query], 0 where query < key.
-template <typename T>
-struct Decay {
-  T* w;      ///< [kC, kC]
-  T *e, *r;  ///< [kC]
-  T total;
-};
-
-/// Weights without a decay: ones.
-template <typename T>
-HWY_INLINE void no_decay(Decay<T>* decay) {
-  for (int j = 0; j < kC; ++j) {
-    for (int i = 0; i < kC; ++i) decay->w[j * kC + i] = i < j ? T{0} : T{1};
-  }
-  decay->total = 1;
-}
-
-template <typename T>
-HWY_INLINE void chunk_decay(const LinearHead<T>& head, int64_t first, int rows, Decay<T>* decay) {
-  const Tag<T> d;
-  const T log2e = static_cast<T>(1.4426950408889634074);
-  const T* g = head.decay.data + first * head.decay.stride;
-  T* w = decay->w;
-  // Row j from row j + 1, as base-2 logarithms; minus infinity below the diagonal.
-  for (int i = 0; i < kC; ++i) w[(kC - 1) * kC + i] = -std::numeric_limits<T>::infinity();
-  w[kC * kC - 1] = 0;
-  const auto log2_of = [&](int i) { return i < rows ? log2e * g[i * head.decay.stride] : T{0}; };
-  for (int j = kC - 2; j >= 0; --j) {
-    T* row = w + j * kC;
-    const auto step = hn::Set(d, log2_of(j + 1));
-    for (int i = 0; i < kC; i += kLanesOf<T>) {
-      hn::Store(hn::Add(step, hn::Load(d, row + kC + i)), d, row + i);
-    }
-    row[j] = 0;
-  }
-  const auto before = hn::Set(d, log2_of(0));
-  for (int i = 0; i < kC; i += kLanesOf<T>) {
-    hn::Store(exp2(hn::Add(before, hn::Load(d, w + i))), d, decay->e + i);
-  }
-  for (int i = 0; i < kC * kC; i += kLanesOf<T>) hn::Store(exp2(hn::Load(d, w + i)), d, w + i);
-  for (int j = 0; j < kC; ++j) decay->r[j] = w[j * kC + rows - 1];
-  decay->total = decay->e[rows - 1];
 }
 
 /// 1/x, and 0 for a query that sees nothing.

@@ -5,13 +5,13 @@
 // chunk
 //
 //     y_i = v_i - S'_iᵀ k_i,   u_i = β_i y_i,   S_i = S'_i + k_i u_iᵀ
-//     X = V - e ∘ (K S),   (I + β M) U = β X
+//     X = V - (e ∘ K) S,   (I + β M) U = β X
 //
 // after which U takes the place of V in the additive form (forward-inl.h). The inverse T of the
 // unit triangle I + β M is made row by row: the WY form of Yang et al. 2024 (DeltaNet), eq. 8-11,
 // with the decay of Yang et al. 2025 (Gated DeltaNet), §3.3.
 
-#include "fovea/kernels/linear/chunk-inl.h"
+#include "fovea/kernels/linear/decay-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
@@ -87,23 +87,22 @@ HWY_INLINE void multiply_lower_transposed(const T* l, const T* x, int rows, int 
 }
 
 /// M, T, X and U of a chunk from its keys' features, values, decay, beta [kC] and the state before
-/// it. Overwrites k_t [D, kC] and scaled [kC, dv].
+/// it. Overwrites k_t [D, kC], k_e [kC, D] and scaled [kC, dv].
 template <typename T>
 void delta_writes(const LinearHead<T>& head, int rows, const T* k, int ldk, ChunkRows<T> v,
-                  const T* beta, const Decay<T>& decay, const T* state, int ld, T* k_t, T* scaled,
-                  const DeltaChunk<T>& chunk) {
+                  const T* beta, const ChunkDecay<T>& decay, const T* state, int ld, T* k_t, T* k_e,
+                  T* scaled, const DeltaChunk<T>& chunk) {
   const Tag<T> d;
-  transpose(k, ldk, kC, head.head_dim, T{1}, k_t, kC);
-  chunk_scores<T>(k, ldk, k_t, head.head_dim, rows, nullptr, decay.w, chunk.m);
+  decay.scores(k, k, rows, k_t, chunk.m);
   invert_writes(beta, chunk.m, rows, chunk.inverse);
-  multiply<Walk::kRows, Into::kStore>(rows, head.value_dim, head.head_dim, k, ldk, state, ld,
-                                      chunk.x, ld);
+  multiply<Walk::kRows, Into::kStore>(rows, head.value_dim, head.head_dim,
+                                      decay.from_start(k, rows, k_e), ldk, state, ld, chunk.x, ld);
   for (int i = 0; i < rows; ++i) {
-    const auto e = hn::Set(d, head.decay.data ? decay.e[i] : T{1}), b = hn::Set(d, beta[i]);
+    const auto b = hn::Set(d, beta[i]);
     const T* value = v.data + static_cast<ptrdiff_t>(i) * v.stride;
     T* x = chunk.x + static_cast<ptrdiff_t>(i) * ld;
     for (int c = 0; c < ld; c += kLanesOf<T>) {
-      const auto left = hn::NegMulAdd(e, hn::Load(d, x + c), hn::LoadU(d, value + c));
+      const auto left = hn::Sub(hn::LoadU(d, value + c), hn::Load(d, x + c));
       hn::Store(left, d, x + c);
       hn::Store(hn::Mul(b, left), d, scaled + static_cast<ptrdiff_t>(i) * ld + c);
     }

@@ -5,13 +5,14 @@
 //
 //     dR = Tᵀ dU,  dV = P = β ∘ dR                 dβ_i = dR_i · X_i - Σ_j M_ij (dR_i · U_j)
 //     N = -w ∘ (P Uᵀ), j < i                       gradient of k_i · k_j through M
-//     dK += N K + Nᵀ K - e ∘ (P Sᵀ)
+//     dK += Nᵀ K                                   as writers
+//     dK += N K - e ∘ (P Sᵀ)                       as readers
 //     dS -= (e ∘ K)ᵀ P
-//     dg_t = Σ_{i >= t} (q_i · dq_i - v_i · dv_i) + dS_N · S_N
+//     dg_t = Σ_{i >= t} (what queries and keys read - what keys wrote) + dS_N · S_N
 //
-// the last because S_t is linear in (S_{t-1}, v_t). A chunk needs the state before it, going
-// backwards: a first sweep keeps one state every kSegment chunks, and each segment's are made again
-// from it.
+// the last of rows times gradients, as with additive writes. A chunk needs the state before it,
+// going backwards: a first sweep keeps one state every kSegment chunks, and each segment's are made
+// again from it.
 
 #include "fovea/kernels/linear/delta-inl.h"
 
@@ -24,25 +25,27 @@ template <typename T>
 class DeltaBackward {
  public:
   DeltaBackward(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients)
-      : h_(head), g_(gradients) {
-    Panels<T> panels(head);
-    d_ = panels.d;
-    dv_ = panels.dv;
-    state_ = panels.take(d_, dv_);
-    state_t_ = panels.take(dv_, d_);
-    d_state_ = panels.take(d_, dv_);
-    d_state_t_ = panels.take(dv_, d_);
-    for (T** panel : {&q_, &k_, &d_k_, &d_x_}) *panel = panels.take(kC, d_);
-    for (T** panel : {&v_panel_, &d_num_, &d_u_, &d_r_, &p_}) *panel = panels.take(kC, dv_);
-    t_ = panels.take(HWY_MAX(d_, dv_), kC);
-    for (T** panel : {&scores_, &d_scores_, &n_, &decay_.w}) *panel = panels.take(kC, kC);
-    for (T** row : {&decay_.e, &decay_.r, &beta_, &dots_}) *row = panels.take(1, kC);
+      : h_(head),
+        g_(gradients),
+        panels_(head),
+        decay_(head, &panels_),
+        d_decay_(head, gradients, &panels_),
+        d_(panels_.d),
+        dv_(panels_.dv) {
+    state_ = panels_.take(d_, dv_);
+    state_t_ = panels_.take(dv_, d_);
+    d_state_ = panels_.take(d_, dv_);
+    d_state_t_ = panels_.take(dv_, d_);
+    for (T** panel : {&q_, &k_, &d_k_, &d_x_, &scaled_}) *panel = panels_.take(kC, d_);
+    for (T** panel : {&v_panel_, &d_num_, &d_u_, &d_r_, &p_}) *panel = panels_.take(kC, dv_);
+    t_ = panels_.take(HWY_MAX(d_, dv_), kC);
+    for (T** panel : {&scores_, &d_scores_, &n_}) *panel = panels_.take(kC, kC);
+    for (T** row : {&beta_, &dots_}) *row = panels_.take(1, kC);
     for (int i = 0; i < kLinearSegment; ++i) {
-      before_[i] = panels.take(d_, dv_);
-      chunks_[i] = take_delta_chunk(&panels);
+      before_[i] = panels_.take(d_, dv_);
+      chunks_[i] = take_delta_chunk(&panels_);
     }
-    kept_ = panels.take(0, 0);
-    no_decay(&decay_);
+    kept_ = panels_.take(0, 0);
     for (T* x : {scores_, d_scores_, n_}) clear(x, kC * kC);
   }
 
@@ -93,7 +96,8 @@ class DeltaBackward {
     for (int i = 0; i < h_.head_dim; ++i) {
       const ptrdiff_t row = static_cast<ptrdiff_t>(i) * dv_;
       for (int c = 0; c < h_.value_dim; ++c) {
-        d_log_ += static_cast<double>(d_state_[row + c]) * static_cast<double>(state_[row + c]);
+        d_decay_.add_final(
+            i, static_cast<double>(d_state_[row + c]) * static_cast<double>(state_[row + c]));
       }
     }
   }
@@ -102,20 +106,18 @@ class DeltaBackward {
     load_features(h_, h_.k, first, rows, k_, d_);
     v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
     load_beta(h_, first, rows, beta_);
-    if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
+    decay_.load(first, rows);
   }
 
   /// U of a chunk, and the state after it.
   void write_chunk(int64_t first, const DeltaChunk<T>& chunk) {
     const int rows = rows_of_chunk(h_.kv_len, first);
     load_keys(first, rows);
-    delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, t_, d_u_, chunk);
-    if (h_.decay.data) {
-      scale_rows(decay_.r, rows, d_, k_);
-      scale_all(decay_.total, static_cast<ptrdiff_t>(d_) * dv_, state_);
-    }
-    multiply<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows, k_, d_, chunk.u, dv_,
-                                         state_, dv_);
+    delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, t_, scaled_, d_u_, chunk);
+    decay_.scale_state(dv_, state_);
+    multiply<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows,
+                                         decay_.to_end(k_, rows, scaled_), d_, chunk.u, dv_, state_,
+                                         dv_);
   }
 
   void chunk_gradients(int64_t first, int index) {
@@ -127,10 +129,9 @@ class DeltaBackward {
     scale_all(h_.scale, static_cast<ptrdiff_t>(kC) * dv_, d_num_);
     transpose(before_[index], dv_, h_.head_dim, h_.value_dim, T{1}, state_t_, d_);
     transpose(d_state_t_, d_, h_.value_dim, h_.head_dim, T{1}, d_state_, dv_);
-    transpose(q_, d_, kC, h_.head_dim, T{1}, t_, kC);
-    chunk_scores<T>(k_, d_, t_, h_.head_dim, rows, nullptr, decay_.w, scores_);
+    decay_.scores(k_, q_, rows, t_, scores_);
     transpose(d_num_, dv_, kC, h_.value_dim, T{1}, t_, kC);
-    chunk_scores<T>(chunk.u, dv_, t_, h_.value_dim, rows, nullptr, decay_.w, d_scores_);
+    chunk_scores<T>(chunk.u, dv_, t_, h_.value_dim, rows, nullptr, decay_.w(), d_scores_);
     query_gradients(first, rows);
     value_gradients(first, rows, chunk);
     key_gradients(first, rows, chunk);
@@ -140,51 +141,41 @@ class DeltaBackward {
   void query_gradients(int64_t first, int rows) {
     multiply<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, d_num_, dv_, state_t_, d_,
                                         d_x_, d_);
-    if (h_.decay.data) scale_rows(decay_.e, rows, d_, d_x_);
-    add_from_keys(d_scores_, k_, d_, rows, h_.head_dim, d_x_, d_);
-    if (h_.decay.data) {
-      row_dots(q_, d_, d_x_, d_, rows, d_, dots_);
-      for (int i = 0; i < rows; ++i) g_.d_decay.data[(first + i) * g_.d_decay.stride] = dots_[i];
-    }
+    decay_.from_start(d_x_, rows, d_x_);
+    decay_.add_keys(d_scores_, k_, rows, d_x_);
+    d_decay_.set_read(q_, d_x_, first, rows);
     times_slope(h_, q_, rows, d_, d_x_);
     store_chunk(h_, d_x_, d_, first, rows, h_.head_dim, g_.d_q);
   }
 
-  /// dU, dR, dV = P; and the decay's gradient, which is told by them.
+  /// dU, dR, dV = P
   void value_gradients(int64_t first, int rows, const DeltaChunk<T>& chunk) {
-    multiply<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, k_, d_, d_state_, dv_,
-                                        d_u_, dv_);
-    if (h_.decay.data) scale_rows(decay_.r, rows, dv_, d_u_);
+    multiply<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim,
+                                        decay_.to_end(k_, rows, scaled_), d_, d_state_, dv_, d_u_,
+                                        dv_);
     add_from_queries(scores_, d_num_, rows, h_.value_dim, dv_, d_u_);
     multiply_lower_transposed(chunk.inverse, d_u_, rows, h_.value_dim, dv_, d_r_);
     clear(d_r_ + static_cast<ptrdiff_t>(rows) * dv_, static_cast<ptrdiff_t>(kC - rows) * dv_);
     std::memcpy(p_, d_r_, sizeof(T) * static_cast<size_t>(rows) * static_cast<size_t>(dv_));
     scale_rows(beta_, rows, dv_, p_);
     store_chunk(h_, p_, dv_, first, rows, h_.value_dim, g_.d_v);
-    if (!h_.decay.data) return;
-    row_dots(v_.data, v_.stride, p_, dv_, rows, h_.value_dim, dots_);
-    for (int i = rows - 1; i >= 0; --i) {
-      T& d_decay = g_.d_decay.data[(first + i) * g_.d_decay.stride];
-      d_log_ += static_cast<double>(d_decay) - static_cast<double>(dots_[i]);
-      d_decay = static_cast<T>(d_log_);
-    }
   }
 
   void key_gradients(int64_t first, int rows, const DeltaChunk<T>& chunk) {
     key_products(first, rows, chunk);
     multiply<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, chunk.u, dv_, d_state_t_,
                                         d_, d_k_, d_);
-    if (h_.decay.data) scale_rows(decay_.r, rows, d_, d_k_);
-    add_from_queries(d_scores_, q_, rows, h_.head_dim, d_, d_k_);
-    add_from_queries(n_, k_, rows, h_.head_dim, d_, d_k_);
-    add_from_keys(n_, k_, d_, rows, h_.head_dim, d_k_, d_);
-    multiply<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, p_, dv_, state_t_, d_,
-                                        d_x_, d_);
-    negated_start(dots_);
-    for (int i = 0; i < rows; ++i) {
-      add_to_rows<T>(dots_ + i, d_x_ + static_cast<ptrdiff_t>(i) * d_, 1, d_,
-                     d_k_ + static_cast<ptrdiff_t>(i) * d_);
-    }
+    decay_.to_end(d_k_, rows, d_k_);
+    decay_.add_queries(d_scores_, q_, rows, d_k_);
+    decay_.add_queries(n_, k_, rows, d_k_);
+    d_decay_.add_written(k_, d_k_, first, rows);
+    multiply<Walk::kRows, Into::kScale>(rows, h_.head_dim, h_.value_dim, p_, dv_, state_t_, d_,
+                                        d_x_, d_, T{-1});
+    decay_.from_start(d_x_, rows, d_x_);
+    decay_.add_keys(n_, k_, rows, d_x_);
+    d_decay_.add_read(k_, d_x_, first, rows);
+    d_decay_.sum_up(first, rows);
+    add(d_k_, d_x_, static_cast<int64_t>(rows) * d_);
     times_slope(h_, k_, rows, d_, d_k_);
     store_chunk(h_, d_k_, d_, first, rows, h_.head_dim, g_.d_k);
   }
@@ -203,45 +194,37 @@ class DeltaBackward {
         const auto product = hn::Load(d, at);
         hn::Store(hn::NegMulAdd(hn::Load(d, chunk.m + j * kC + i), product, hn::Load(d, dots_ + i)),
                   d, dots_ + i);
-        const auto weight = hn::Mul(hn::Load(d, beta_ + i), hn::Load(d, decay_.w + j * kC + i));
+        const auto weight = hn::Mul(hn::Load(d, beta_ + i), hn::Load(d, decay_.w() + j * kC + i));
         hn::Store(hn::Neg(hn::Mul(weight, product)), d, at);
       }
     }
     for (int i = 0; i < rows; ++i) g_.d_beta.data[(first + i) * g_.d_beta.stride] = dots_[i];
   }
 
-  /// factor = -e
-  void negated_start(T* factor) const {
-    for (int i = 0; i < kC; ++i) factor[i] = h_.decay.data ? -decay_.e[i] : T{-1};
-  }
-
   /// dSᵀ = total · dSᵀ + Gᵀ (e ∘ Q) - Pᵀ (e ∘ K)
   void state_gradients(int rows) {
-    if (h_.decay.data) {
-      scale_rows(decay_.e, rows, d_, q_);
-      scale_all(decay_.total, static_cast<ptrdiff_t>(d_) * dv_, d_state_t_);
-    }
-    negated_start(dots_);
-    scale_rows(dots_, rows, d_, k_);
-    multiply<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, d_num_, dv_, q_, d_,
-                                         d_state_t_, d_);
-    multiply<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, p_, dv_, k_, d_,
-                                         d_state_t_, d_);
+    decay_.scale_transposed(h_.value_dim, d_state_t_);
+    multiply<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, d_num_, dv_,
+                                         decay_.from_start(q_, rows, scaled_), d_, d_state_t_, d_);
+    scale_all(T{-1}, static_cast<ptrdiff_t>(rows) * dv_, p_);
+    multiply<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, p_, dv_,
+                                         decay_.from_start(k_, rows, scaled_), d_, d_state_t_, d_);
   }
 
   const LinearHead<T>& h_;
   const LinearHeadGradients<T>& g_;
+  Panels<T> panels_;
+  ChunkDecay<T> decay_;
+  DecayGradient<T> d_decay_;
   int d_, dv_;
   T *state_, *state_t_;      ///< [D, Dv] S going forwards; [Dv, D] Sᵀ before a chunk
   T *d_state_, *d_state_t_;  ///< dS of the state after a chunk
-  T *q_, *k_, *d_k_, *d_x_, *v_panel_, *d_num_, *d_u_, *d_r_, *p_;
+  T *q_, *k_, *d_k_, *d_x_, *scaled_, *v_panel_, *d_num_, *d_u_, *d_r_, *p_;
   T *t_, *scores_, *d_scores_, *n_, *beta_, *dots_;
   ChunkRows<T> v_;
-  Decay<T> decay_;
   T* before_[kLinearSegment];  ///< states before the chunks of a segment
   DeltaChunk<T> chunks_[kLinearSegment];
-  T* kept_;           ///< states before the segments
-  double d_log_ = 0;  ///< Σ over later steps: gradient of the decay
+  T* kept_;  ///< states before the segments
 };
 
 }  // namespace

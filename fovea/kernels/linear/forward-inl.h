@@ -1,10 +1,10 @@
 #pragma once
 
 // Forward of linear attention for one head, a chunk of steps at a time. With Q, K the features of
-// a chunk's rows, S and z the state before it, and w, e, r the decay's weights (chunk-inl.h):
+// a chunk's rows, S and z the state before it, and w, e, r the decay's weights (decay-inl.h):
 //
 //     A = w ∘ (Q Kᵀ)                               within the chunk, lower triangle
-//     num = e ∘ (Q S) + A V,   den = e ∘ (Q z) + A 1
+//     num = (e ∘ Q) S + A V,   den = (e ∘ Q) z + A 1
 //     o = scale · num   or   num / (den + eps)
 //     S = total · S + (r ∘ K)ᵀ V,   z = total · z + Kᵀ r
 //
@@ -22,29 +22,24 @@ namespace {
 template <typename T>
 class LinearForward {
  public:
-  explicit LinearForward(const LinearHead<T>& head) : h_(head) {
-    Panels<T> panels(head);
-    d_ = panels.d;
-    dv_ = panels.dv;
-    state_ = panels.take(d_, dv_);
-    z_ = panels.take(1, d_);
-    q_ = panels.take(kC, d_);
-    k_ = panels.take(kC, d_);
-    v_panel_ = panels.take(kC, dv_);
-    o_ = panels.take(kC, dv_);
-    q_t_ = panels.take(d_, kC);
-    scores_ = panels.take(kC, kC);
-    decay_.w = panels.take(kC, kC);
-    decay_.e = panels.take(1, kC);
-    decay_.r = panels.take(1, kC);
-    factor_ = panels.take(1, kC);
-    beta_ = panels.take(1, kC);
-    delta_ = take_delta_chunk(&panels);
+  explicit LinearForward(const LinearHead<T>& head)
+      : h_(head), panels_(head), decay_(head, &panels_), d_(panels_.d), dv_(panels_.dv) {
+    state_ = panels_.take(d_, dv_);
+    z_ = panels_.take(1, d_);
+    q_ = panels_.take(kC, d_);
+    k_ = panels_.take(kC, d_);
+    v_panel_ = panels_.take(kC, dv_);
+    o_ = panels_.take(kC, dv_);
+    q_t_ = panels_.take(d_, kC);
+    scores_ = panels_.take(kC, kC);
+    scaled_ = panels_.take(kC, d_);
+    factor_ = panels_.take(1, kC);
+    beta_ = panels_.take(1, kC);
+    delta_ = take_delta_chunk(&panels_);
     clear(state_, static_cast<ptrdiff_t>(d_) * dv_);
     clear(z_, d_);
     clear(scores_, kC * kC);
     if (head.initial_state) load_state(head, head.initial_state, dv_, state_, z_);
-    no_decay(&decay_);
   }
 
   void run() {
@@ -78,11 +73,11 @@ class LinearForward {
     ahead_of_queries(first, &ahead);
     load_keys(first, rows);
     load_queries(first, rows);
-    if (h_.decay.data) chunk_decay(h_, first, rows, &decay_);
-    chunk_scores<T>(k_, d_, q_t_, h_.head_dim, rows, nullptr, decay_.w, scores_);
+    decay_.load(first, rows);
+    decay_.scores(k_, q_, rows, q_t_, scores_);
     if (h_.beta.data) {
       load_beta(h_, first, rows, beta_);
-      delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, q_t_, o_, delta_);
+      delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, q_t_, scaled_, o_, delta_);
       v_ = {delta_.u, dv_};
     }
     read(rows, &ahead);
@@ -106,26 +101,16 @@ class LinearForward {
     v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
   }
 
-  void load_queries(int64_t first, int rows) {
-    load_features(h_, h_.q, first, rows, q_, d_);
-    if (h_.causal || h_.normalise) transpose(q_, d_, kC, h_.head_dim, T{1}, q_t_, kC);
-  }
+  void load_queries(int64_t first, int rows) { load_features(h_, h_.q, first, rows, q_, d_); }
 
-  /// o = e ∘ (Q S), factor = e ∘ (Q z)
+  /// o = (e ∘ Q) S, factor = (e ∘ Q) z
   void read(int rows, Ahead<T>* ahead) {
-    const Tag<T> d;
-    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, q_, d_, state_, dv_,
+    const T* q = decay_.from_start(q_, rows, scaled_);
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, q, d_, state_, dv_,
                                               o_, dv_, ahead);
-    if (h_.decay.data) scale_rows(decay_.e, rows, dv_, o_);
     if (!h_.normalise) return;
-    for (int i = 0; i < kC; i += kLanesOf<T>) {
-      auto sum = hn::Zero(d);
-      for (int c = 0; c < h_.head_dim; ++c) {
-        sum = hn::MulAdd(hn::Set(d, z_[c]), hn::Load(d, q_t_ + c * kC + i), sum);
-      }
-      if (h_.decay.data) sum = hn::Mul(sum, hn::Load(d, decay_.e + i));
-      hn::Store(sum, d, factor_ + i);
-    }
+    clear(factor_, kC);
+    row_dots(q, d_, z_, 0, rows, d_, factor_);
   }
 
   /// factor += A 1
@@ -154,22 +139,22 @@ class LinearForward {
 
   /// S = total · S + (r ∘ K)ᵀ V
   void write(int rows, Ahead<T>* ahead) {
-    if (h_.decay.data) {
-      scale_rows(decay_.r, rows, d_, k_);
-      scale_all(decay_.total, static_cast<ptrdiff_t>(d_) * dv_, state_);
-      if (h_.normalise) scale_all(decay_.total, d_, z_);
-    }
-    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows, k_, d_, v_.data,
+    const T* k = decay_.to_end(k_, rows, scaled_);
+    decay_.scale_state(dv_, state_);
+    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows, k, d_, v_.data,
                                                v_.stride, state_, dv_, ahead);
-    if (h_.normalise) add_rows<T>(nullptr, k_, rows, d_, z_);
+    if (!h_.normalise) return;
+    decay_.scale_transposed(1, z_);
+    add_rows<T>(nullptr, k, rows, d_, z_);
   }
 
   const LinearHead<T>& h_;
+  Panels<T> panels_;
+  ChunkDecay<T> decay_;
   int d_, dv_;
-  T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scores_, *factor_, *beta_;
+  T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scaled_, *scores_, *factor_, *beta_;
   DeltaChunk<T> delta_;
   ChunkRows<T> v_;
-  Decay<T> decay_;
 };
 
 template <typename T>

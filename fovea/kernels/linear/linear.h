@@ -39,7 +39,8 @@ struct LinearHead {
   T scale;  ///< of outputs; 1 when normalised
   T eps;
   LinearRows q, k, v, o;
-  LinearValues<const T> decay;  ///< natural logarithm for each step
+  LinearValues<const T> decay;  ///< natural logarithm for each step, or for each of its channels
+  bool decay_by_channel;        ///< head_dim numbers a step, side by side
   LinearValues<const T> beta;   ///< strengths of delta writes; null: additive writes
   LinearValues<T> denominator;  ///< z·f(q) + eps; written by the forward when normalised
   const T* initial_state;       ///< null: zeros
@@ -52,7 +53,7 @@ struct LinearHeadGradients {
   LinearRows d_o;
   const T* d_final_state;  ///< null: zeros
   LinearRows d_q, d_k, d_v;
-  LinearValues<T> d_decay;  ///< set if and only if there is a decay
+  LinearValues<T> d_decay;  ///< set if and only if there is a decay, and by channel as it is
   LinearValues<T> d_beta;   ///< set if and only if there are delta writes
   T* d_initial_state;       ///< null: not wanted
 };
@@ -63,7 +64,7 @@ constexpr int kLinearSegment = 16;
 /// Elements of scratch that the forward needs, and the backward of additive writes.
 inline int64_t linear_scratch(int head_dim, int value_dim) {
   const int64_t d = linear_stride(head_dim), dv = linear_stride(value_dim), c = kLinearChunk;
-  return 2 * d * dv + 2 * d + c * (4 * d + 4 * dv) + 5 * c * c + 8 * c;
+  return 2 * d * dv + c * (13 * d + 6 * dv) + 5 * c * c + 8 * c;
 }
 
 /// Elements of scratch that the backward of delta writes needs: D · Dv every 256 steps, and more.
@@ -71,7 +72,7 @@ inline int64_t linear_delta_scratch(int head_dim, int value_dim, int64_t kv_len)
   const int64_t d = linear_stride(head_dim), dv = linear_stride(value_dim), c = kLinearChunk;
   const int64_t chunk = d * dv + 2 * c * c + 2 * c * dv;  // its state and its DeltaChunk
   const int64_t segments = kv_len / (c * kLinearSegment) + 1;
-  return (4 + segments) * d * dv + c * (5 * d + 6 * dv) + 4 * c * c + 4 * c +
+  return (4 + segments) * d * dv + c * (14 * d + 6 * dv) + 4 * c * c + 4 * c +
          kLinearSegment * chunk;
 }
 
@@ -79,6 +80,8 @@ inline int64_t linear_delta_scratch(int head_dim, int value_dim, int64_t kv_len)
 template <typename T>
 struct LinearKernels {
   void (*forward)(const LinearHead<T>& head);
+  /// Row 0 alone, causally; both states are set, and may be the same.
+  void (*step)(const LinearHead<T>& head);
   /// Reads head.o, head.denominator and the inputs; head.final_state is not touched.
   void (*backward)(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients);
 };
