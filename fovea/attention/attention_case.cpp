@@ -106,6 +106,15 @@ std::vector<int32_t> cumulative(int64_t len, int documents) {
   return bounds;
 }
 
+/// Bounds of documents of these lengths.
+std::vector<int32_t> bounds_of(const std::vector<int64_t>& lengths) {
+  std::vector<int32_t> bounds{0};
+  for (const int64_t length : lengths) {
+    bounds.push_back(bounds.back() + static_cast<int32_t>(length));
+  }
+  return bounds;
+}
+
 /// "biashq": letters among b, h, q, each at most once and in this order.
 bool parse_bias(std::string_view letters, AttentionCase* c) {
   const auto take = [&](char letter) {
@@ -118,6 +127,18 @@ bool parse_bias(std::string_view letters, AttentionCase* c) {
   c->bias_heads = take('h');
   c->bias_queries = take('q');
   return letters.empty();
+}
+
+/// "100-28-…": lengths of documents that fill queries and keys.
+bool parse_documents(std::string_view lengths, AttentionCase* c) {
+  int64_t total = 0;
+  for (const std::string_view length : split(lengths, '-')) {
+    int64_t n = 0;
+    if (!number(length, &n) || n < 1 || n > c->q_len - total) return false;
+    c->documents.push_back(n);
+    total += n;
+  }
+  return total == c->q_len && total == c->kv_len;
 }
 
 /// One of the options after fwd or bwd.
@@ -144,6 +165,8 @@ bool parse_option(std::string_view option, AttentionCase* c) {
     c->softcap = static_cast<int>(n);
   } else if (numbered("dist")) {
     c->distance = n;
+  } else if (option.starts_with("docs")) {
+    return parse_documents(option.substr(4), c);
   } else {
     return option.starts_with("bias") && parse_bias(option.substr(4), c);
   }
@@ -196,9 +219,8 @@ AttentionCase AttentionCase::parse(std::string_view id) {
   for (++i; i < fields.size(); ++i) {
     if (parse_option(fields[i], &c)) continue;
     fail(id,
-         "an option dropN (N < 100), topleft, bshd, cosine, scales, softcapN, alibi, sinks, distN "
-         "or "
-         "bias[b][h][q]",
+         "an option dropN (N < 100), topleft, bshd, cosine, scales, softcapN, alibi, sinks, distN, "
+         "docsA-B-… (adding up to the queries and the keys) or bias[b][h][q]",
          fields[i]);
   }
   return c;
@@ -213,6 +235,9 @@ std::string AttentionCase::to_string() const {
   if (dropout_percent > 0) id += "_drop" + std::to_string(dropout_percent);
   if (alignment == Alignment::kTopLeft) id += "_topleft";
   if (bshd) id += "_bshd";
+  for (size_t i = 0; i < documents.size(); ++i) {
+    id += (i == 0 ? "_docs" : "-") + std::to_string(documents[i]);
+  }
   if (cosine) id += "_cosine";
   if (scales) id += "_scales";
   if (softcap > 0) id += "_softcap" + std::to_string(softcap);
@@ -273,8 +298,8 @@ TensorView CaseScoreMod::bias_view(int64_t b, int64_t h, int64_t rows, int64_t l
 
 CaseInputs::CaseInputs(const AttentionCase& c) {
   const int documents = static_cast<int>(std::clamp<int64_t>(c.kv_len / 48, 1, 16));
-  cu_seqlens_q_ = cumulative(c.q_len, documents);
-  cu_seqlens_k_ = cumulative(c.kv_len, documents);
+  cu_seqlens_q_ = c.documents.empty() ? cumulative(c.q_len, documents) : bounds_of(c.documents);
+  cu_seqlens_k_ = c.documents.empty() ? cumulative(c.kv_len, documents) : bounds_of(c.documents);
   for (int64_t b = 0; b < c.batch; ++b) {
     key_lengths_.push_back(static_cast<int32_t>(draw(static_cast<uint32_t>(b), 1, c.kv_len + 1)));
   }

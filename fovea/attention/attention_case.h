@@ -18,10 +18,11 @@ namespace fovea {
 ///
 /// batch, heads, kv heads (default: heads), query and key length, head dim, value dim (default: d),
 /// storage type (f32, bf16, f16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
-/// alignment, tensors laid out [B, S, H, D]. Score modifications (pattern/score_mod.h): cosine;
-/// scales, one for each head; softcapN; alibi; sinks; distN, a distance bias with m = N; bias and
-/// the letters of the extents that are not 1: biasbhq is [B, H, Sq, Sk], bias is [1, 1, 1, Sk]. A
-/// backward gives their gradients too.
+/// alignment, tensors laid out [B, S, H, D], docsA-B-…: the lengths of packed documents where the
+/// pattern has segments (default: a few of uneven lengths). Score modifications
+/// (pattern/score_mod.h): cosine; scales, one for each head; softcapN; alibi; sinks; distN, a
+/// distance bias with m = N; bias and the letters of the extents that are not 1: biasbhq is [B, H,
+/// Sq, Sk], bias is [1, 1, 1, Sk]. A backward gives their gradients too.
 ///
 /// The pattern is the grammar of pattern.h with characters that need no quoting: arguments follow
 /// their name, `-` between them; `+` is union, `.` is intersection (binds first); causalN is
@@ -36,7 +37,8 @@ struct AttentionCase {
   int dropout_percent = 0;
   Alignment alignment = Alignment::kBottomRight;
   bool bshd = false;
-  int softcap = 0;  ///< 0: off
+  std::vector<int64_t> documents;  ///< tokens of each; empty: CaseInputs chooses
+  int softcap = 0;                 ///< 0: off
   bool cosine = false, scales = false, alibi = false, sinks = false;
   int64_t distance = -1;  ///< largest distance of a distance bias; -1: off
   bool bias = false, bias_batch = false, bias_heads = false, bias_queries = false;

@@ -60,10 +60,19 @@ TEST(AttentionCase, PrintsWhatItParses) {
         "b1_h1_kv1_q9_k9_d8_v8_f32_window64+global4_bwd_drop50_bshd",
         "b1_h1_kv1_q9_k9_d8_v8_f32_window3-7.segments_fwd_topleft",
         "b1_h1_kv1_q9_k9_d8_v8_f32_block_mask32_fwd",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_causal.segments_fwd_docs2-1-6",
         "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_cosine_scales_softcap30_alibi_sinks_dist8_biashq",
         "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_bias"}) {
     EXPECT_EQ(AttentionCase::parse(id).to_string(), id);
   }
+}
+
+TEST(AttentionCase, PacksTheDocumentsItNames) {
+  const AttentionCase c = AttentionCase::parse("b1_h1_q9_k9_d8_f32_causal.segments_fwd_docs2-1-6");
+  const CaseInputs inputs(c);
+  EXPECT_THAT(inputs.view().cu_seqlens_q, ::testing::ElementsAre(0, 2, 3, 9));
+  EXPECT_THAT(inputs.view().cu_seqlens_k, ::testing::ElementsAre(0, 2, 3, 9));
+  EXPECT_EQ(inputs.plans(c).pairs(1, 1), 2 * 3 / 2 + 1 + 6 * 7 / 2);
 }
 
 TEST(AttentionCase, SaysWhatIsWrong) {
@@ -75,7 +84,9 @@ TEST(AttentionCase, SaysWhatIsWrong) {
        "expected a storage type f32, bf16, f16 or f64, got \"int8\""},
       {"b1_h1_q9_k9_d8_f32_full", "expected fwd or bwd after the pattern"},
       {"b1_h1_q9_k9_d8_f32_full_fwd_x", "expected an option dropN (N < 100), topleft, bshd"},
-      {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "alibi, sinks, distN or bias[b][h][q]"},
+      {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "alibi, sinks, distN, docsA-B-"},
+      {"b1_h1_q9_k9_d8_f32_segments_fwd_docs4-6", "adding up to the queries"},
+      {"b1_h1_q9_k9_d8_f32_segments_fwd_docs9-0", "adding up to the queries"},
       {"b1_h1_q9_k9_d8_f32_causal0_fwd", "expected causalN with N >= 1"},
       {"b1_h1_q9_k9_d8_f32_wnidow5_fwd", "wnidow"}};
   for (const auto& row : rows) {
