@@ -165,6 +165,7 @@ bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& 
   TORCH_CHECK_NOT_IMPLEMENTED(
       !at::GradMode::is_enabled() || !call.alibi_slopes || !call.alibi_slopes->requires_grad(),
       "fovea: alibi_slopes have no gradient; a distance_bias has");
+  refuse_tangents(tensors);
   const auto needs = [](const MaybeTensor& x) { return x && x->requires_grad(); };
   return at::GradMode::is_enabled() &&
          (std::any_of(tensors.begin(), tensors.end(),
@@ -172,19 +173,24 @@ bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& 
           needs(call.bias) || needs(call.distance_bias) || needs(call.sinks) || needs(call.scales));
 }
 
-variable_list once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
-                   const Tensor& v, const AttentionCall& call, const variable_list& results) {
+/// What a gradient is a function of, beside o and lse, which are functions of these.
+variable_list variables(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q,
+                        const Tensor& k, const Tensor& v, const AttentionCall& call) {
   const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
-  return mark_once("attention",
-                   {d_o, or_none(d_lse), q, k, v, or_none(call.bias), or_none(call.distance_bias),
-                    or_none(call.sinks), or_none(call.scales)},
-                   results);
+  return {d_o,
+          or_none(d_lse),
+          q,
+          k,
+          v,
+          or_none(call.bias),
+          or_none(call.distance_bias),
+          or_none(call.sinks),
+          or_none(call.scales)};
 }
 
-Gradients once(const Tensor& d_o, const MaybeTensor& d_lse, const Tensor& q, const Tensor& k,
-               const Tensor& v, const AttentionCall& call, const Gradients& results) {
+Gradients once(const variable_list& inputs, const Gradients& results) {
   const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, results);
-  const auto marked = once(d_o, d_lse, q, k, v, call, list);
+  const auto marked = mark_once("attention", inputs, list);
   return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5], marked[6]};
 }
 
@@ -232,12 +238,21 @@ Gradients attention_backward_autograd(const Tensor& d_o, const MaybeTensor& d_ls
                                       const Tensor& k, const Tensor& v, const Tensor& o,
                                       const Tensor& lse, FOVEA_BACKWARD_PARAMETERS) {
   const AttentionCall call = FOVEA_BACKWARD_VALUE;
+  const auto inputs = variables(d_o, d_lse, q, k, v, call);
+  if (!recorded(inputs).empty()) {
+    if (const auto op =
+            in_python<Gradients(const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&,
+                                const Tensor&, const Tensor&, const Tensor&, FOVEA_BACKWARD_TYPES)>(
+                "fovea::attention_backward_recorded")) {
+      return op->call(d_o, d_lse, q, k, v, o, lse, pattern, FOVEA_CALL_NAMES, bias_gradient);
+    }
+  }
   Gradients result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
     result = call_attention_backward(d_o, d_lse, q, k, v, o, lse, call);
   }
-  return once(d_o, d_lse, q, k, v, call, result);
+  return once(inputs, result);
 }
 
 Gradients attention_varlen_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
@@ -245,12 +260,22 @@ Gradients attention_varlen_backward_autograd(const Tensor& d_o, const MaybeTenso
                                              const Tensor& o, const Tensor& lse, const Tensor& cu_q,
                                              const Tensor& cu_k, FOVEA_BACKWARD_PARAMETERS) {
   const AttentionCall call = FOVEA_BACKWARD_VALUE;
+  const auto inputs = variables(d_o, d_lse, q, k, v, call);
+  if (!recorded(inputs).empty()) {
+    if (const auto op = in_python<Gradients(
+            const Tensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
+            const Tensor&, const Tensor&, const Tensor&, const Tensor&, FOVEA_BACKWARD_TYPES)>(
+            "fovea::attention_varlen_backward_recorded")) {
+      return op->call(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, pattern, FOVEA_CALL_NAMES,
+                      bias_gradient);
+    }
+  }
   Gradients result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
     result = call_attention_varlen_backward(d_o, d_lse, q, k, v, o, lse, cu_q, cu_k, call);
   }
-  return once(d_o, d_lse, q, k, v, call, result);
+  return once(inputs, result);
 }
 
 QkvGradients attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTensor& d_lse,
@@ -264,7 +289,8 @@ QkvGradients attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTenso
     result = call_attention_qkv_backward(d_o, d_lse, qkv, o, lse, heads, cu_seqlens, call);
   }
   const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, result);
-  const auto marked = once(d_o, d_lse, qkv, Tensor(), Tensor(), call, list);
+  const auto inputs = variables(d_o, d_lse, qkv, Tensor(), Tensor(), call);
+  const auto marked = mark_once("attention_qkv", inputs, list);
   return {marked[0], marked[1], marked[2], marked[3], marked[4]};
 }
 

@@ -1,8 +1,6 @@
 // CPU kernels of the attention operators: tensors become views, everything else is in attention/.
 #include <array>
 #include <limits>
-#include <list>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -12,6 +10,7 @@
 #include "fovea/attention/attention.h"
 #include "fovea/core/status.h"
 #include "fovea/ops/attention_call.h"
+#include "fovea/ops/pattern_tensors.h"
 #include "fovea/ops/tensor_bridge.h"
 
 namespace fovea::ops {
@@ -25,9 +24,10 @@ class Prepared {
  public:
   Prepared(const char* name, const Tensor& q, const Tensor& k, const Tensor& v,
            const AttentionCall& call, const Tensor* cu_q, const Tensor* cu_k)
-      : name_(name), q_(rows(q)), k_(rows(k)), v_(rows(v)) {
+      : name_(name), q_(rows(q)), k_(rows(k)), v_(rows(v)), inputs_(name) {
     check_operands();
-    collect_inputs(call, cu_q, cu_k);
+    if (cu_q) inputs_.set_segments(*cu_q, *cu_k);
+    inputs_.set(call.key_lengths, call.intervals, call.block_mask, call.global_tokens);
     problem_.q = view_of(q_, "q");
     problem_.k = view_of(k_, "k");
     problem_.v = view_of(v_, "v");
@@ -131,25 +131,6 @@ class Prepared {
                 " and ", k_.size(1));
   }
 
-  void collect_inputs(const AttentionCall& call, const Tensor* cu_q, const Tensor* cu_k) {
-    if (cu_q) inputs_.cu_seqlens_q = keep(*cu_q, "cu_seqlens_q", 1);
-    if (cu_k) inputs_.cu_seqlens_k = keep(*cu_k, "cu_seqlens_k", 1);
-    if (call.key_lengths) inputs_.key_lengths = keep(*call.key_lengths, "key_lengths", 1);
-    if (call.intervals) inputs_.intervals = keep(*call.intervals, "intervals", 2);
-    if (call.global_tokens) inputs_.global_tokens = keep(*call.global_tokens, "global_tokens", 1);
-    if (call.block_mask) {
-      const Tensor& mask = *call.block_mask;
-      TORCH_CHECK(mask.dim() == 2 && mask.device().is_cpu() &&
-                      (mask.scalar_type() == at::kBool || mask.scalar_type() == at::kByte),
-                  name_, ": expected block_mask as a 2-dimensional bool or uint8 CPU tensor, got ",
-                  mask.scalar_type(), " ", mask.sizes());
-      block_mask_ = mask.contiguous();
-      inputs_.block_mask = {static_cast<const uint8_t*>(block_mask_.const_data_ptr()),
-                            static_cast<size_t>(block_mask_.numel())};
-      inputs_.block_mask_columns = mask.size(1);
-    }
-  }
-
   void collect_score_mod(const AttentionCall& call) {
     ScoreMod& mod = problem_.score_mod;
     mod.softcap = call.softcap;
@@ -193,20 +174,13 @@ class Prepared {
     return values->data();
   }
 
-  std::span<const int32_t> keep(const Tensor& tensor, const char* what, int64_t dims) {
-    TORCH_CHECK(tensor.dim() == dims, name_, ": expected ", what, " with ", dims,
-                " dimension(s), got shape ", tensor.sizes());
-    values_.push_back(int32_values(tensor, what));
-    return values_.back();
-  }
-
   void build_plans(const AttentionCall& call, bool packed) {
     try {
       Pattern pattern = Pattern::parse(call.pattern);
       if (packed) pattern = pattern.within_segments();
-      plans_ =
-          PlanSet::build(pattern, q_.size(0), q_.size(1), q_.size(2), k_.size(2),
-                         call.top_left ? Alignment::kTopLeft : Alignment::kBottomRight, inputs_);
+      plans_ = PlanSet::build(pattern, q_.size(0), q_.size(1), q_.size(2), k_.size(2),
+                              call.top_left ? Alignment::kTopLeft : Alignment::kBottomRight,
+                              inputs_.inputs());
     } catch (const Error& error) {
       TORCH_CHECK(false, name_, ": ", error.what());
     }
@@ -226,10 +200,9 @@ class Prepared {
   }
 
   const char* name_;
-  Tensor q_, k_, v_, block_mask_, bias_, distance_bias_;
+  Tensor q_, k_, v_, bias_, distance_bias_;
   std::vector<double> slopes_, sinks_, scales_;
-  std::list<std::vector<int32_t>> values_;  // a list: inputs_ points into its elements
-  PatternInputs inputs_;
+  PatternTensors inputs_;
   PlanSet plans_;
   AttentionProblem problem_;
 };

@@ -68,5 +68,8 @@ Pair attention_merge(at::TensorList o, at::TensorList lse, const Tensor& sinks) 
 TORCH_LIBRARY_IMPL(fovea, CompositeImplicitAutograd, m) {
   m.impl("attention_merge", attention_merge_composite);
 }
+TORCH_LIBRARY_IMPL(fovea, FuncTorchBatchedDecomposition, m) {  // torch.func.vmap
+  m.impl("attention_merge", attention_merge_composite);
+}
 
 }  // namespace fovea::ops

@@ -72,6 +72,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 LinearOutputs linear_attention_autograd(const Tensor& q, const Tensor& k, const Tensor& v,
                                         FOVEA_LINEAR_PARAMETERS) {
   const LinearCall call = FOVEA_LINEAR_VALUE;
+  refuse_tangents({&q, &k, &v});
   const auto needs = [](const MaybeTensor& x) { return x && x->requires_grad(); };
   if (at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad() ||
                                      needs(decay) || needs(beta) || needs(initial_state))) {
@@ -85,17 +86,27 @@ LinearOutputs linear_attention_autograd(const Tensor& q, const Tensor& k, const 
 LinearGradients linear_attention_backward_autograd(
     const Tensor& d_o, const MaybeTensor& d_final_state, const Tensor& q, const Tensor& k,
     const Tensor& v, const Tensor& o, const Tensor& denominator, FOVEA_LINEAR_PARAMETERS) {
+  const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
+  const variable_list inputs = {d_o,           or_none(d_final_state), q, k, v, or_none(decay),
+                                or_none(beta), or_none(initial_state)};
+  if (!recorded(inputs).empty()) {
+    if (const auto op = in_python<LinearGradients(const Tensor&, const MaybeTensor&, const Tensor&,
+                                                  const Tensor&, const Tensor&, const Tensor&,
+                                                  const Tensor&, FOVEA_LINEAR_TYPES)>(
+            "fovea::linear_attention_backward_recorded")) {
+      return op->call(d_o, d_final_state, q, k, v, o, denominator, decay, beta, initial_state,
+                      cu_seqlens_q, cu_seqlens_k, map, causal, normalise, scale, eps);
+    }
+  }
   LinearGradients result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
     result = call_linear_attention_backward(d_o, d_final_state, q, k, v, o, denominator,
                                             FOVEA_LINEAR_VALUE);
   }
-  const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
-  const auto marked = mark_once(
-      "linear_attention",
-      {d_o, or_none(d_final_state), q, k, v, or_none(decay), or_none(beta), or_none(initial_state)},
-      std::apply([](const auto&... x) { return variable_list{x...}; }, result));
+  const auto marked =
+      mark_once("linear_attention", inputs,
+                std::apply([](const auto&... x) { return variable_list{x...}; }, result));
   return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5]};
 }
 

@@ -31,17 +31,29 @@ const std::string kLinear =
 
 TORCH_LIBRARY(fovea, m) {
   const auto def = [&](const std::string& schema) { m.def(schema.c_str()); };
+  m.def("version() -> str", [] { return std::string(FOVEA_VERSION); });
   def("attention(Tensor q, Tensor k, Tensor v, str pattern='full', *, " + kCommon +
       ") -> (Tensor o, Tensor lse)");
-  def("attention_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, "
-      "Tensor lse, str pattern='full', *, " +
-      kBackward + ") -> (Tensor d_q, Tensor d_k, Tensor d_v, " + kModGradients);
+  // A backward named …_recorded is differentiable again; python/fovea implements it.
+  for (const std::string kind : {"", "_recorded"}) {
+    def("attention_backward" + kind +
+        "(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, str "
+        "pattern='full', *, " +
+        kBackward + ") -> (Tensor d_q, Tensor d_k, Tensor d_v, " + kModGradients);
+    def("attention_varlen_backward" + kind +
+        "(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor "
+        "cu_seqlens_q, Tensor cu_seqlens_k, str pattern='full', *, " +
+        kBackward + ") -> (Tensor d_q, Tensor d_k, Tensor d_v, " + kModGradients);
+    def("linear_attention_backward" + kind +
+        "(Tensor d_o, Tensor? d_final_state, Tensor q, Tensor k, Tensor v, Tensor o, Tensor "
+        "denominator, *, " +
+        kLinear +
+        ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_beta, Tensor "
+        "d_initial_state)");
+  }
   def("attention_varlen(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens_q, Tensor cu_seqlens_k, "
       "str pattern='full', *, " +
       kCommon + ") -> (Tensor o, Tensor lse)");
-  def("attention_varlen_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor "
-      "o, Tensor lse, Tensor cu_seqlens_q, Tensor cu_seqlens_k, str pattern='full', *, " +
-      kBackward + ") -> (Tensor d_q, Tensor d_k, Tensor d_v, " + kModGradients);
   def("attention_qkv(Tensor qkv, int heads, Tensor cu_seqlens, str pattern='full', *, " + kCommon +
       ") -> (Tensor o, Tensor lse)");
   def("attention_qkv_backward(Tensor d_o, Tensor? d_lse, Tensor qkv, Tensor o, Tensor lse, int "
@@ -52,11 +64,12 @@ TORCH_LIBRARY(fovea, m) {
   def("attention_merge(Tensor[] o, Tensor[] lse, *, Tensor? sinks=None) -> (Tensor o, Tensor lse)");
   def("linear_attention(Tensor q, Tensor k, Tensor v, *, " + kLinear +
       ") -> (Tensor o, Tensor denominator, Tensor final_state)");
-  def("linear_attention_backward(Tensor d_o, Tensor? d_final_state, Tensor q, Tensor k, Tensor v, "
-      "Tensor o, Tensor denominator, *, " +
-      kLinear +
-      ") -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_decay, Tensor d_beta, "
-      "Tensor d_initial_state)");
+  def("pattern_mask(Tensor like, str pattern, SymInt batch, SymInt heads, SymInt q_len, SymInt "
+      "kv_len, *, bool top_left=False, Tensor? key_lengths=None, Tensor? intervals=None, Tensor? "
+      "block_mask=None, Tensor? global_tokens=None, Tensor? cu_seqlens_q=None, Tensor? "
+      "cu_seqlens_k=None) -> (Tensor mask, Tensor positions)");
+  def("attention_dropout_mask(Tensor like, float p, SymInt seed, SymInt batch, SymInt heads, "
+      "SymInt q_len, SymInt kv_len) -> Tensor");
   def("linear_attention_step(Tensor q, Tensor k, Tensor v, Tensor state, *, Tensor? decay=None, "
       "Tensor? beta=None, str feature_map='elu+1', bool normalise=True, float scale=1.0, float "
       "eps=1e-06) -> (Tensor o, Tensor state)");

@@ -1,5 +1,7 @@
 """What torch asks of a custom operator: opcheck, tracing by torch.compile, no graph breaks."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from cases import operands, packed_operands
@@ -99,3 +101,18 @@ def test_missing_library_is_named(monkeypatch):
     monkeypatch.setenv("FOVEA_OPS_LIBRARY", "/nowhere/libfovea_ops.so")
     with pytest.raises(ImportError, match="/nowhere/libfovea_ops.so"):
         fovea.library_path()
+
+
+def test_library_of_another_version_is_named():
+    from fovea._library import check_version
+
+    check_version(fovea.__version__, "/lib/libfovea_ops.so")
+    for found, said in (("0.0.9", "version 0.0.9"), (None, "does not tell its version")):
+        with pytest.raises(ImportError, match=f"/lib/libfovea_ops.so.*{said}.*cmake --build"):
+            check_version(found, "/lib/libfovea_ops.so")
+
+
+def test_version_is_the_projects():
+    project = Path(__file__).resolve().parents[2] / "CMakeLists.txt"
+    assert f"project(fovea VERSION {fovea.__version__} " in project.read_text()
+    assert OPS.version() == fovea.__version__

@@ -375,12 +375,3 @@ def test_errors(mod, message):
     q, k, v = operands()
     with pytest.raises(RuntimeError, match=message):
         fovea.attention(q, k, v, **mod)
-
-
-def test_double_backward_says_so():
-    q, k, v = operands(grad=False)
-    bias = make(19, 23)
-    (d_bias,) = torch.autograd.grad(fovea.attention(q, k, v, bias=bias).sum(), bias,
-                                    create_graph=True)
-    with pytest.raises(NotImplementedError, match="differentiable once"):
-        d_bias.sum().backward()
