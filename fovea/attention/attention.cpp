@@ -58,9 +58,9 @@ template <typename Body>
 Status run(const AttentionProblem& problem, const char* direction, const Body& body) {
   if (problem.q.shape[0] == 0 || problem.q.shape[1] == 0) return {};
   try {
-    const kernels::Engine& engine = kernels::engine_for(problem.q.dtype);
+    const kernels::Engine& engine = kernels::engine_for(problem.q.dtype, problem.precision);
     const CallReport report(problem, engine, direction);
-    engine.with_kernels(problem.q.dtype, body);
+    engine.with_kernels(problem.q.dtype, problem.precision, body);
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "attention: no memory for the scratch of this problem"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set
@@ -94,6 +94,8 @@ Status attention_statistics(const AttentionProblem& problem, const AttentionOutp
              [&](const auto& kernels) { run_statistics(problem, outputs, statistics, kernels); });
 }
 
-std::string engine_name(DType dtype) { return kernels::engine_for(dtype).name; }
+std::string engine_name(DType dtype, Float32Precision precision) {
+  return kernels::engine_for(dtype, precision).name;
+}
 
 }  // namespace fovea

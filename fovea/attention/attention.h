@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fovea/core/cpu_features.h"
+#include "fovea/core/float32_precision.h"
 #include "fovea/core/status.h"
 #include "fovea/core/tensor_view.h"
 #include "fovea/pattern/block_plan.h"
@@ -23,6 +24,7 @@ struct AttentionProblem {
   TensorView q, k, v;
   const PlanSet* plans = nullptr;  ///< of the same B, Hq, Sq, Sk
   ScoreMod score_mod;
+  Float32Precision precision = Float32Precision::kHighest;  ///< of f32 problems
   double dropout_p = 0;  ///< in [0, 1); see dropout_keeps() in core/philox.h
   uint64_t dropout_seed = 0;
 };
@@ -58,10 +60,11 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
 
 /// Computes o and lse. Errors: kInvalidInput with all unmet conditions, kUnsupported where no
 /// engine can run the problem. Numerics: f32 accumulation and softmax for f32, bf16 and f16
-/// storage, one rounding at the end, f64 throughout for f64; bits do not depend on the thread
-/// count. Memory: scratch per thread of the order of a few tiles. Threads: core/parallel.h. Source:
-/// Rabe and Staats 2021; Dao et al. 2022 (FlashAttention), Alg. 1; Dao 2023, §3. Differs in: scores
-/// are kept transposed (a vector lane is a query), and the mask is a plan.
+/// storage, one rounding at the end, f64 throughout for f64; products of f32 in less where
+/// `precision` allows it and the engine gains by it; bits do not depend on the thread count.
+/// Memory: scratch per thread of the order of a few tiles. Threads: core/parallel.h. Source: Rabe
+/// and Staats 2021; Dao et al. 2022 (FlashAttention), Alg. 1; Dao 2023, §3. Differs in: scores are
+/// kept transposed (a vector lane is a query), and the mask is a plan.
 Status attention_forward(const AttentionProblem& problem, const AttentionOutputs& outputs);
 
 /// Computes the gradients from the forward's o and lse. Same conditions, numerics and threads. A
@@ -77,7 +80,8 @@ Status attention_backward(const AttentionProblem& problem, const AttentionOutput
 Status attention_statistics(const AttentionProblem& problem, const AttentionOutputs& outputs,
                             const AttentionStatistics& statistics);
 
-/// Name of the engine that would run a problem of this dtype now: "avx512" and so on.
-std::string engine_name(DType dtype);
+/// Name of the engine that would run a problem of this dtype, f32 at this precision, now: "avx512"
+/// and so on.
+std::string engine_name(DType dtype, Float32Precision precision = Float32Precision::kHighest);
 
 }  // namespace fovea

@@ -151,6 +151,10 @@ bool parse_option(std::string_view option, AttentionCase* c) {
     c->alignment = Alignment::kTopLeft;
   } else if (option == "bshd") {
     c->bshd = true;
+  } else if (option == "high") {
+    c->precision = Float32Precision::kHigh;
+  } else if (option == "medium") {
+    c->precision = Float32Precision::kMedium;
   } else if (option == "cosine") {
     c->cosine = true;
   } else if (option == "scales") {
@@ -219,8 +223,8 @@ AttentionCase AttentionCase::parse(std::string_view id) {
   for (++i; i < fields.size(); ++i) {
     if (parse_option(fields[i], &c)) continue;
     fail(id,
-         "an option dropN (N < 100), topleft, bshd, cosine, scales, softcapN, alibi, sinks, distN, "
-         "docsA-B-… (adding up to the queries and the keys) or bias[b][h][q]",
+         "an option dropN (N < 100), topleft, bshd, high, medium, cosine, scales, softcapN, alibi, "
+         "sinks, distN, docsA-B-… (adding up to the queries and the keys) or bias[b][h][q]",
          fields[i]);
   }
   return c;
@@ -238,6 +242,7 @@ std::string AttentionCase::to_string() const {
   for (size_t i = 0; i < documents.size(); ++i) {
     id += (i == 0 ? "_docs" : "-") + std::to_string(documents[i]);
   }
+  if (precision != Float32Precision::kHighest) id += std::string("_") + name_of(precision);
   if (cosine) id += "_cosine";
   if (scales) id += "_scales";
   if (softcap > 0) id += "_softcap" + std::to_string(softcap);

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fovea/core/float32_precision.h"
 #include "fovea/core/tensor_view.h"
 #include "fovea/pattern/block_plan.h"
 #include "fovea/pattern/pattern.h"
@@ -14,12 +15,13 @@ namespace fovea {
 
 /// One attention problem under a printable name that tests, benches and bug reports share:
 ///
-///     b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd[_drop10][_topleft][_bshd][_biashq]…
+///     b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd[_drop10][_topleft][_bshd][_high][_biashq]…
 ///
 /// batch, heads, kv heads (default: heads), query and key length, head dim, value dim (default: d),
 /// storage type (f32, bf16, f16, f64), pattern, fwd or bwd. Options: dropout in per cent, top-left
 /// alignment, tensors laid out [B, S, H, D], docsA-B-…: the lengths of packed documents where the
-/// pattern has segments (default: a few of uneven lengths). Score modifications
+/// pattern has segments (default: a few of uneven lengths); high or medium
+/// (core/float32_precision.h). Score modifications
 /// (pattern/score_mod.h): cosine; scales, one for each head; softcapN; alibi; sinks; distN, a
 /// distance bias with m = N; bias and the letters of the extents that are not 1: biasbhq is [B, H,
 /// Sq, Sk], bias is [1, 1, 1, Sk]. A backward gives their gradients too.
@@ -35,6 +37,7 @@ struct AttentionCase {
   std::string pattern = "full";  ///< in the grammar of pattern.h
   bool backward = false;
   int dropout_percent = 0;
+  Float32Precision precision = Float32Precision::kHighest;
   Alignment alignment = Alignment::kBottomRight;
   bool bshd = false;
   std::vector<int64_t> documents;  ///< tokens of each; empty: CaseInputs chooses

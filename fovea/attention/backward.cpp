@@ -18,7 +18,10 @@ using kernels::kDepthOf;
 using kernels::KeyLanes;
 using kernels::KeyTile;
 using kernels::kLaneStride;
+using kernels::kPartsOf;
+using kernels::kRowStride;
 using kernels::ScoreModTile;
+using kernels::SplitBf16;
 using kernels::SumOf;
 
 // Five products, one task for each group of key tiles of one (batch element, key head). A task
@@ -129,7 +132,7 @@ class Backward {
   }
 
  private:
-  static constexpr int kDepth = kDepthOf<Op>;
+  static constexpr int kDepth = kDepthOf<Op>, kParts = kPartsOf<Op>;
 
   int64_t units() const { return n_.batch / unit_batch_ * (n_.kv_heads / unit_heads_); }
   size_t d_q_size() const { return static_cast<size_t>(n_.head_dim) * kLaneStride; }
@@ -169,10 +172,10 @@ class Backward {
   /// Scratch of one task.
   struct State {
     explicit State(const Backward& f) : scratch(f.scratch_bytes()) {
-      const size_t d = panel_dim(f.n_.head_dim), dv = panel_dim(f.n_.value_dim);
+      const size_t d = panel_dim<Op>(f.n_.head_dim), dv = panel_dim<Op>(f.n_.value_dim);
       const size_t dp = padded(f.n_.head_dim), dvp = padded(f.n_.value_dim);
-      q = scratch.take<Op>(kTile * dp);
-      d_o = scratch.take<Op>(kTile * dvp);
+      q = scratch.take<Op>(kTile * dp * kParts);
+      d_o = scratch.take<Op>(kTile * dvp * kParts);
       d_q = scratch.take<T>(kTile * dp);
       tile.q = q;
       tile.d_o = d_o;
@@ -180,7 +183,7 @@ class Backward {
       tile.d_o_t = scratch.take<Op>(dv * kLaneStride);
       tile.p = scratch.take<T>(kTile * kLaneStride);
       tile.d_s = scratch.take<T>(kTile * kLaneStride);
-      tile.d_q_t = scratch.take<T>(d * kLaneStride);
+      tile.d_q_t = scratch.take<T>(panel_dim<T>(f.n_.head_dim) * kLaneStride);
       d_k = scratch.take<T>(f.group_ * kTile * dp);
       d_v = scratch.take<T>(f.group_ * kTile * dvp);
       mod_panel = scratch.take<T>(f.mods_.panel_size());
@@ -195,11 +198,11 @@ class Backward {
         tile.p_rows = tile.p;
         tile.d_s_rows = tile.d_s_depth = tile.d_s;
       } else {
-        tile.q_depth = scratch.take<Op>(kTile * dp);
-        tile.d_o_depth = scratch.take<Op>(kTile * dvp);
-        tile.p_rows = scratch.take<Op>(kTile * kLaneStride);
-        tile.d_s_rows = scratch.take<Op>(kTile * kLaneStride);
-        tile.d_s_depth = scratch.take<Op>(kTile * kLaneStride);
+        tile.q_depth = scratch.take<Op>(kTile * dp * kParts);
+        tile.d_o_depth = scratch.take<Op>(kTile * dvp * kParts);
+        tile.p_rows = scratch.take<Op>(kTile * kRowStride<Op>);
+        tile.d_s_rows = scratch.take<Op>(kTile * kRowStride<Op>);
+        tile.d_s_depth = scratch.take<Op>(kTile * kRowStride<Op>);
         k_columns = scratch.take<Op>(f.group_ * kTile * d);
       }
     }
@@ -219,11 +222,12 @@ class Backward {
   };
 
   size_t scratch_bytes() const {
-    const size_t d = panel_dim(n_.head_dim), dv = panel_dim(n_.value_dim);
+    const size_t d = panel_dim<Op>(n_.head_dim), dv = panel_dim<Op>(n_.value_dim);
     const size_t group = static_cast<size_t>(group_);
     const size_t dp = padded(n_.head_dim), dvp = padded(n_.value_dim);
-    const size_t operands = 2 * (dp + dvp) + d + dv + 3 * kLaneStride + group * (2 * d + dv);
-    const size_t sums = dp + d + 2 * kLaneStride + group * (dp + dvp);
+    const size_t operands =
+        2 * kParts * (dp + dvp) + d + dv + 3 * kRowStride<Op> + group * (2 * d + dv);
+    const size_t sums = dp + panel_dim<T>(n_.head_dim) + 2 * kLaneStride + group * (dp + dvp);
     return Scratch::bytes_of<Op>(kTile * operands) + Scratch::bytes_of<T>(kTile * sums) +
            Scratch::bytes_of<T>(mods_.panel_size()) +
            Scratch::bytes_of<T>(mod_gradients_.distances()) + Scratch::bytes_of<T>(kTile) +
@@ -285,8 +289,8 @@ class Backward {
       keys.first_key = static_cast<uint32_t>(t * kTile);
       keys.rows = n_.keys_of(t);
       keys.scales = mods_.key_scales(b, kv_head, t);
-      const auto d = static_cast<int64_t>(panel_dim(n_.head_dim));
-      const auto dv = static_cast<int64_t>(panel_dim(n_.value_dim));
+      const auto d = static_cast<int64_t>(panel_dim<Op>(n_.head_dim));
+      const auto dv = static_cast<int64_t>(panel_dim<Op>(n_.value_dim));
       const auto [k, k_stride] = operand_rows(kernels_, p_.k, row(p_.k, b, kv_head, t), keys.rows,
                                               state.k + i * kTile * d);
       const auto [v, v_stride] = operand_rows(kernels_, p_.v, row(p_.v, b, kv_head, t), keys.rows,
@@ -355,8 +359,8 @@ class Backward {
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.lse2 = lse2_.data() + index * kTile;
     tile.delta = delta_.data() + index * kTile;
-    load_live_rows(p_.q, b, h, t, tile, state.q, tile.dim_stride);
-    load_live_rows(grad_.d_o, b, h, t, tile, state.d_o, tile.value_stride);
+    load_live_rows(p_.q, b, h, t, tile, state.q, tile.dim_stride * kParts);
+    load_live_rows(grad_.d_o, b, h, t, tile, state.d_o, tile.value_stride * kParts);
   }
 
   /// The next query tile is on its way from memory while this one is worked on.
@@ -416,8 +420,8 @@ class Backward {
     }
     kernels_.transpose(sum, kLaneStride, n_.head_dim, kTile, T{1}, state.d_q, tile.dim_stride);
     if (p_.score_mod.cosine || grad_.d_scales) {
-      pull_back(state.q, tile.dim_stride, mods_.query_scales(b, h, t), tile.rows, n_.head_dim,
-                state.d_q, tile.dim_stride, state.row_values);
+      pull_back(state.q, tile.dim_stride * kParts, mods_.query_scales(b, h, t), tile.rows,
+                n_.head_dim, state.d_q, tile.dim_stride, state.row_values);
       mod_gradients_.add_scale(static_cast<int64_t>(index), tile.rows, state.row_values);
     }
     kernels_.store_rows(state.d_q, tile.dim_stride, tile.rows, n_.head_dim,
@@ -457,5 +461,7 @@ template void run_backward(const AttentionProblem&, const AttentionOutputs&,
                            const AttentionGradients&, const AttentionKernels<double>&);
 template void run_backward(const AttentionProblem&, const AttentionOutputs&,
                            const AttentionGradients&, const AttentionKernels<BFloat16>&);
+template void run_backward(const AttentionProblem&, const AttentionOutputs&,
+                           const AttentionGradients&, const AttentionKernels<SplitBf16>&);
 
 }  // namespace fovea

@@ -54,14 +54,19 @@ class InverseLengths {
 template <typename Op, typename T>
 void pull_back(const Op* x, int64_t x_stride, const T* inverse, int rows, int dim, T* g, int ld,
                T* along) {
+  const auto element = [&](int c) {
+    auto value = static_cast<T>(x[c]);
+    if constexpr (kernels::kPartsOf<Op> == 2) value += static_cast<T>(x[x_stride / 2 + c]);
+    return value;
+  };
   for (int r = 0; r < rows; ++r, x += x_stride, g += ld) {
     T sum = 0;
-    for (int c = 0; c < dim; ++c) sum += static_cast<T>(x[c]) * g[c];
+    for (int c = 0; c < dim; ++c) sum += element(c) * g[c];
     along[r] = sum;
     if (!inverse || inverse[r] >= 1 / static_cast<T>(kCosineEps)) continue;
     const T factor = inverse[r] * inverse[r] * sum;
     if (std::isnan(factor)) continue;
-    for (int c = 0; c < dim; ++c) g[c] -= static_cast<T>(x[c]) * factor;
+    for (int c = 0; c < dim; ++c) g[c] -= element(c) * factor;
   }
 }
 

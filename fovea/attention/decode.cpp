@@ -20,6 +20,8 @@ using kernels::ForwardTile;
 using kernels::kDepthOf;
 using kernels::KeyTile;
 using kernels::kLaneStride;
+using kernels::kPartsOf;
+using kernels::kRowStride;
 using kernels::SumOf;
 
 /// Key tiles of a span: the unit of parallel work, and of the sums that are joined at the end.
@@ -106,9 +108,10 @@ class Decode {
 
   struct State {
     State(const Decode& f, size_t bytes) : scratch(bytes) {
-      const size_t d = panel_dim(f.head_dim_), dv = panel_dim(f.value_dim_);
+      const size_t d = panel_dim<Op>(f.head_dim_), dv = panel_dim<Op>(f.value_dim_);
+      const size_t dv_sum = panel_dim<T>(f.value_dim_);
       q = scratch.take<Op>(kTile * d);
-      o = scratch.take<T>(kTile * dv);
+      o = scratch.take<T>(kTile * dv_sum);
       lse = scratch.take<T>(kTile);
       k = scratch.take<Op>(kTile * d);
       v = scratch.take<Op>(kTile * dv);
@@ -116,11 +119,11 @@ class Decode {
       if constexpr (kDepthOf<Op> == 1) {
         tile.p = tile.scores;
       } else {
-        tile.p = scratch.take<Op>(kTile * kLaneStride);
+        tile.p = scratch.take<Op>(kTile * kRowStride<Op>);
         v_columns = scratch.take<Op>(kTile * dv);
       }
       tile.q_t = scratch.take<Op>(d * kLaneStride);
-      tile.o_t = scratch.take<T>(dv * kLaneStride);
+      tile.o_t = scratch.take<T>(dv_sum * kLaneStride);
       tile.row_max = scratch.take<T>(kTile);
       tile.row_sum = scratch.take<T>(kTile);
     }
@@ -132,12 +135,13 @@ class Decode {
   };
 
   size_t scratch_bytes() const {
-    const size_t d = panel_dim(head_dim_), dv = panel_dim(value_dim_);
+    const size_t d = panel_dim<Op>(head_dim_), dv = panel_dim<Op>(value_dim_);
+    const size_t dv_sum = panel_dim<T>(value_dim_);
     return 2 * Scratch::bytes_of<Op>(kTile * d) + 2 * Scratch::bytes_of<Op>(kTile * dv) +
-           Scratch::bytes_of<T>(kTile * dv) + Scratch::bytes_of<T>(kTile) +
-           Scratch::bytes_of<T>(kTile * kLaneStride) + Scratch::bytes_of<Op>(kTile * kLaneStride) +
-           Scratch::bytes_of<Op>(d * kLaneStride) + Scratch::bytes_of<T>(dv * kLaneStride) +
-           2 * Scratch::bytes_of<T>(kTile);
+           Scratch::bytes_of<T>(kTile * dv_sum) + Scratch::bytes_of<T>(kTile) +
+           Scratch::bytes_of<T>(kTile * kLaneStride) +
+           Scratch::bytes_of<Op>(kTile * kRowStride<Op>) + Scratch::bytes_of<Op>(d * kLaneStride) +
+           Scratch::bytes_of<T>(dv_sum * kLaneStride) + 2 * Scratch::bytes_of<T>(kTile);
   }
 
   void attend(const RowTile& tile, int64_t span) const {
@@ -224,6 +228,7 @@ class Decode {
   }
 
   void begin(const RowTile& tile, State& state) const {
+    const int ld = head_dim_ * kPartsOf<Op>;
     for (int r = 0; r < tile.rows; ++r) {
       const auto [head, query] = place(tile, r);
       const TensorView& q = p_.q;
@@ -232,7 +237,7 @@ class Decode {
           (tile.batch * q.strides[0] + head * q.strides[1] + query * q.strides[2]) *
               size_of(q.dtype);
       kernels_.load_rows(source, q.dtype, q.strides[2], 1, r + 1 < tile.rows ? 1 : kTile - r,
-                         head_dim_, state.q + r * head_dim_, head_dim_);
+                         head_dim_, state.q + r * ld, ld);
     }
     ForwardTile<Op>& t = state.tile;
     t.rows = tile.rows;
@@ -242,7 +247,7 @@ class Decode {
     t.first_query = 0;
     t.dropout = {};
     t.mod = nullptr;
-    kernels_.forward_begin(t, state.q, head_dim_);
+    kernels_.forward_begin(t, state.q, ld);
   }
 
   /// Head and query of a row.
@@ -272,7 +277,7 @@ class Decode {
                        Op* panel) const {
     const auto [start, follow] = row_of(x, tile, first);
     if (follow >= count) return operand_rows(kernels_, x, start, count, panel);
-    const int ld = whole_steps(dim, kernels_.step), whole = whole_steps(count, kernels_.step);
+    const int ld = row_size(kernels_, dim), whole = whole_steps(count, kernels_.step);
     for (int done = 0; done < count;) {
       const auto [source, rest] = row_of(x, tile, first + done);
       const int rows = static_cast<int>(std::min<int64_t>(rest, count - done));
@@ -450,9 +455,10 @@ Status attention_decode(const DecodeProblem& problem, const TensorView& o, const
   if (const auto unmet = unmet_conditions(problem, o, lse); !unmet.empty()) return invalid(unmet);
   if (problem.q.shape[0] * problem.q.shape[1] * problem.q.shape[2] == 0) return {};
   try {
-    kernels::engine_for(problem.q.dtype).with_kernels(problem.q.dtype, [&](const auto& kernels) {
-      Decode(problem, o, lse, kernels).run();
-    });
+    // f32 at the highest precision: few queries wait for memory, not for products.
+    const kernels::Engine& engine = kernels::engine_for(problem.q.dtype);
+    engine.with_kernels(problem.q.dtype, Float32Precision::kHighest,
+                        [&](const auto& kernels) { Decode(problem, o, lse, kernels).run(); });
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "attention_decode: no memory for the partial results"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set

@@ -15,7 +15,10 @@ using kernels::kDepthOf;
 using kernels::KeyLanes;
 using kernels::KeyTile;
 using kernels::kLaneStride;
+using kernels::kPartsOf;
+using kernels::kRowStride;
 using kernels::ScoreModTile;
+using kernels::SplitBf16;
 using kernels::SumOf;
 
 /// Query tiles that walk the keys together, so that a tile of keys is packed once for all of them;
@@ -116,15 +119,16 @@ class Forward {
   /// Scratch of one task.
   struct State {
     State(const Forward& f, int count) : scratch(f.scratch_bytes(count)) {
-      const size_t d = panel_dim(f.n_.head_dim), dv = panel_dim(f.n_.value_dim);
+      const size_t d = panel_dim<Op>(f.n_.head_dim), dv = panel_dim<Op>(f.n_.value_dim);
+      const size_t dv_sum = panel_dim<T>(f.n_.value_dim);
       q = scratch.take<Op>(kTile * d);
-      o = scratch.take<T>(kTile * dv);
+      o = scratch.take<T>(kTile * dv_sum);
       T* scores = scratch.take<T>(kTile * kLaneStride);
       Op* p = nullptr;
       if constexpr (kDepth == 1) {
         p = scores;
       } else {
-        p = scratch.take<Op>(kTile * kLaneStride);
+        p = scratch.take<Op>(kTile * kRowStride<Op>);
         v_columns = scratch.take<Op>(kTile * dv);
       }
       lse = scratch.take<T>(kTile);
@@ -135,7 +139,7 @@ class Forward {
         tiles[i].scores = scores;
         tiles[i].p = p;
         tiles[i].q_t = scratch.take<Op>(d * kLaneStride);
-        tiles[i].o_t = scratch.take<T>(dv * kLaneStride);
+        tiles[i].o_t = scratch.take<T>(dv_sum * kLaneStride);
         tiles[i].row_max = scratch.take<T>(kTile);
         tiles[i].row_sum = scratch.take<T>(kTile);
       }
@@ -154,13 +158,14 @@ class Forward {
   };
 
   size_t scratch_bytes(int count) const {
-    const size_t d = panel_dim(n_.head_dim), dv = panel_dim(n_.value_dim);
+    const size_t d = panel_dim<Op>(n_.head_dim), dv = panel_dim<Op>(n_.value_dim);
+    const size_t dv_sum = panel_dim<T>(n_.value_dim);
     const size_t keys = Scratch::bytes_of<Op>(kTile * d) + Scratch::bytes_of<Op>(kTile * dv);
-    const size_t of_task = 2 * keys + Scratch::bytes_of<Op>(kTile * (kLaneStride + dv)) +
-                           Scratch::bytes_of<T>(kTile * (dv + kLaneStride + 1)) +
+    const size_t of_task = 2 * keys + Scratch::bytes_of<Op>(kTile * (kRowStride<Op> + dv)) +
+                           Scratch::bytes_of<T>(kTile * (dv_sum + kLaneStride + 1)) +
                            Scratch::bytes_of<T>(mods_.panel_size());
     const size_t of_tile =
-        Scratch::bytes_of<Op>(d * kLaneStride) + Scratch::bytes_of<T>((dv + 2) * kLaneStride);
+        Scratch::bytes_of<Op>(d * kLaneStride) + Scratch::bytes_of<T>((dv_sum + 2) * kLaneStride);
     return of_task + static_cast<size_t>(count) * of_tile;
   }
 
@@ -176,8 +181,8 @@ class Forward {
     tile.mod = mods_.fill(task.batch, task.head, t, tile.rows, state.mod_panel, &state.mods[i]);
     state.cursors[i] = TileCursor(p_.plans->plan(task.batch, task.head).keys_of(t));
     kernels_.load_rows(row(p_.q, task.batch, task.head, t), p_.q.dtype, p_.q.strides[2], tile.rows,
-                       kTile, n_.head_dim, state.q, n_.head_dim);
-    kernels_.forward_begin(tile, state.q, n_.head_dim);
+                       kTile, n_.head_dim, state.q, n_.head_dim * kPartsOf<Op>);
+    kernels_.forward_begin(tile, state.q, n_.head_dim * kPartsOf<Op>);
   }
 
   /// Calls visit(query tile of the task, keys, key tile) for each pair of tiles that sees
@@ -272,6 +277,8 @@ template void run_statistics(const AttentionProblem&, const AttentionOutputs&,
                              const AttentionStatistics&, const AttentionKernels<double>&);
 template void run_statistics(const AttentionProblem&, const AttentionOutputs&,
                              const AttentionStatistics&, const AttentionKernels<BFloat16>&);
+template void run_statistics(const AttentionProblem&, const AttentionOutputs&,
+                             const AttentionStatistics&, const AttentionKernels<SplitBf16>&);
 
 template void run_forward(const AttentionProblem&, const AttentionOutputs&,
                           const AttentionKernels<float>&);
@@ -279,5 +286,7 @@ template void run_forward(const AttentionProblem&, const AttentionOutputs&,
                           const AttentionKernels<double>&);
 template void run_forward(const AttentionProblem&, const AttentionOutputs&,
                           const AttentionKernels<BFloat16>&);
+template void run_forward(const AttentionProblem&, const AttentionOutputs&,
+                          const AttentionKernels<SplitBf16>&);
 
 }  // namespace fovea

@@ -16,7 +16,7 @@ namespace fovea {
 
 // What the forward's and the backward's walk over a plan share.
 
-/// Storage type whose rows a body of operand type Op reads in place.
+/// Storage type whose rows a body of operand type Op reads in place. (SplitBf16 never meets it.)
 template <typename Op>
 constexpr DType kNativeType = sizeof(Op) == 8   ? DType::kF64
                               : sizeof(Op) == 4 ? DType::kF32
@@ -96,10 +96,19 @@ class TileCursor {
   int32_t offset_ = 0;
 };
 
-/// Features of a panel, with room for the whole steps of every matrix unit.
-inline size_t panel_dim(int dim) { return (static_cast<size_t>(dim) + 31) / 32 * 32; }
+/// Elements of a panel of T for a feature, with room for the whole steps of every matrix unit.
+template <typename T>
+size_t panel_dim(int dim) {
+  return (static_cast<size_t>(dim) + 31) / 32 * 32 * kernels::kPartsOf<T>;
+}
 
 inline int whole_steps(int n, int step) { return (n + step - 1) / step * step; }
+
+/// Elements of a row of keys or values that is copied.
+template <typename Op>
+int row_size(const kernels::AttentionKernels<Op>& kernels, int dim) {
+  return whole_steps(dim, kernels.step) * kernels::kPartsOf<Op>;
+}
 
 /// Rows of a tile of keys or values, row-major.
 template <typename Op>
@@ -109,12 +118,13 @@ struct OperandRows {
 };
 
 /// `rows` rows of `x` from `first` on as an engine's products read them: in place where they lie
-/// so, else copied to `panel` [64, panel_dim].
+/// so, else copied to `panel` [64, panel_dim<Op>].
 template <typename Op>
 OperandRows<Op> operand_rows(const kernels::AttentionKernels<Op>& kernels, const TensorView& x,
                              const void* first, int rows, Op* panel) {
   const int dim = static_cast<int>(x.shape[3]);
-  const int whole_rows = whole_steps(rows, kernels.step), ld = whole_steps(dim, kernels.step);
+  const int whole_rows = whole_steps(rows, kernels.step);
+  const int ld = row_size(kernels, dim);
   if (x.dtype == kNativeType<Op> && rows == whole_rows && dim == ld) {
     return {static_cast<const Op*>(first), x.strides[2]};
   }

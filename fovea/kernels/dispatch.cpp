@@ -19,9 +19,11 @@ struct Choice {
 /// meant for the level and has kernels for the problem's storage type.
 constexpr Choice kChoices[] = {
 #if defined(__x86_64__)
-    {&kAmxEngine, Isa::kAmx, Isa::kAmx},                          // bf16
-    {&kAmxEmulatedEngine, Isa::kAmxEmulated, Isa::kAmxEmulated},  // bf16
-    // bf16. Processors with AMX have vdpbf16ps too, slower than their FMA (Sapphire Rapids).
+    // bf16, f32 at high and medium.
+    {&kAmxEngine, Isa::kAmx, Isa::kAmx},
+    {&kAmxEmulatedEngine, Isa::kAmxEmulated, Isa::kAmxEmulated},
+    // bf16, f32 at medium. Twice the FMA's peak, so three products would cost 1.5 times f32's one.
+    // Processors with AMX have vdpbf16ps too, slower than their FMA (Sapphire Rapids).
     {&kAvx512Bf16Engine, Isa::kAvx512Bf16, Isa::kAvx512Bf16},
     {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 and f16 widened
     {&kAvx2Engine, Isa::kAvx2, Isa::kAmx},      // f32, bf16 and f16 widened
@@ -31,11 +33,11 @@ constexpr Choice kChoices[] = {
 
 }  // namespace
 
-const Engine& engine_for(DType dtype) {
+const Engine& engine_for(DType dtype, Float32Precision precision) {
   const Isa level = max_isa();
   for (const Choice& choice : kChoices) {
     if (level < choice.from || level > choice.to) continue;
-    if (choice.engine->with_kernels(dtype, [](const auto&) {})) return *choice.engine;
+    if (choice.engine->with_kernels(dtype, precision, [](const auto&) {})) return *choice.engine;
   }
   return kScalarEngine;
 }

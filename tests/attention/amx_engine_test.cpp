@@ -131,17 +131,19 @@ TEST_P(AmxEngine, MatchesOracle) {
   if (!cpu_features().supports(Isa::kAvx512Bf16)) GTEST_SKIP() << "no AVX-512 BF16 beside AMX";
   const CaseTensors t(AttentionCase::parse(GetParam()));
   const Expected expected(t);
-  const Tolerances& tolerance = expected.bf16_tolerance;
-  const auto& kernels = *kernels::kAmxEngine.bf16;
+  const Tolerances& tolerance =
+      expected.tolerance_of(operands_of(Isa::kAmx, t.c.dtype, t.c.precision));
   const AttentionStatistics statistics = {t.row_entropy.view(), t.column_mass.view()};
   {
     const bool native = cpu_features().supports(Isa::kAmx);
     const std::optional<EmulatedInstructions> emulated =
         native ? std::nullopt : std::optional<EmulatedInstructions>(std::in_place);
     const int64_t before = emulated_instructions;
-    run_forward(t.problem(), t.outputs(), kernels);
-    run_statistics(t.problem(), t.outputs(), statistics, kernels);
-    run_backward(t.problem(), t.outputs(), t.gradients(), kernels);
+    kernels::kAmxEngine.with_kernels(t.c.dtype, t.c.precision, [&](const auto& kernels) {
+      run_forward(t.problem(), t.outputs(), kernels);
+      run_statistics(t.problem(), t.outputs(), statistics, kernels);
+      run_backward(t.problem(), t.outputs(), t.gradients(), kernels);
+    });
     EXPECT_TRUE(native || emulated_instructions > before + 100) << "the engine used no tiles";
   }
   expect_near("o", t.o, expected.forward.o, tolerance.o);
@@ -157,7 +159,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, AmxEngine,
                          ::testing::Values("b1_h2_q70_k70_d64_bf16_full_bwd",
                                            "b1_h1_q131_k131_d40_v24_bf16_causal_bwd",
                                            "b1_h2_kv1_q65_k150_d128_bf16_window20_bwd_drop10",
-                                           "b1_h1_q100_k100_d16_v80_bf16_segments_bwd_softcap4"));
+                                           "b1_h1_q100_k100_d16_v80_bf16_segments_bwd_softcap4",
+                                           "b1_h2_q70_k90_d40_f32_causal_bwd_medium",
+                                           "b1_h2_q70_k90_d40_f32_causal_bwd_high"));
 
 }  // namespace
 }  // namespace fovea::testing

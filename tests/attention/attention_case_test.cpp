@@ -58,6 +58,8 @@ TEST(AttentionCase, PrintsWhatItParses) {
        {"b2_h12_kv4_q2048_k2048_d64_v64_bf16_window256_fwd",
         "b1_h1_kv1_q1_k1_d8_v16_f64_causal256_bwd",
         "b1_h1_kv1_q9_k9_d8_v8_f32_window64+global4_bwd_drop50_bshd",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_full_bwd_high",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_medium_cosine",
         "b1_h1_kv1_q9_k9_d8_v8_f32_window3-7.segments_fwd_topleft",
         "b1_h1_kv1_q9_k9_d8_v8_f32_block_mask32_fwd",
         "b1_h1_kv1_q9_k9_d8_v8_f32_causal.segments_fwd_docs2-1-6",
@@ -78,17 +80,17 @@ TEST(AttentionCase, PacksTheDocumentsItNames) {
 TEST(AttentionCase, SaysWhatIsWrong) {
   const struct {
     const char *id, *message;
-  } rows[] = {
-      {"h1_q9", "expected bN as field 1, got \"h1\""},
-      {"b1_h1_q9_k9_d8_int8_full_fwd",
-       "expected a storage type f32, bf16, f16 or f64, got \"int8\""},
-      {"b1_h1_q9_k9_d8_f32_full", "expected fwd or bwd after the pattern"},
-      {"b1_h1_q9_k9_d8_f32_full_fwd_x", "expected an option dropN (N < 100), topleft, bshd"},
-      {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "alibi, sinks, distN, docsA-B-"},
-      {"b1_h1_q9_k9_d8_f32_segments_fwd_docs4-6", "adding up to the queries"},
-      {"b1_h1_q9_k9_d8_f32_segments_fwd_docs9-0", "adding up to the queries"},
-      {"b1_h1_q9_k9_d8_f32_causal0_fwd", "expected causalN with N >= 1"},
-      {"b1_h1_q9_k9_d8_f32_wnidow5_fwd", "wnidow"}};
+  } rows[] = {{"h1_q9", "expected bN as field 1, got \"h1\""},
+              {"b1_h1_q9_k9_d8_int8_full_fwd",
+               "expected a storage type f32, bf16, f16 or f64, got \"int8\""},
+              {"b1_h1_q9_k9_d8_f32_full", "expected fwd or bwd after the pattern"},
+              {"b1_h1_q9_k9_d8_f32_full_fwd_x",
+               "expected an option dropN (N < 100), topleft, bshd, high, medium"},
+              {"b1_h1_q9_k9_d8_f32_full_fwd_biasqh", "sinks, distN, docsA-B-"},
+              {"b1_h1_q9_k9_d8_f32_segments_fwd_docs4-6", "adding up to the queries"},
+              {"b1_h1_q9_k9_d8_f32_segments_fwd_docs9-0", "adding up to the queries"},
+              {"b1_h1_q9_k9_d8_f32_causal0_fwd", "expected causalN with N >= 1"},
+              {"b1_h1_q9_k9_d8_f32_wnidow5_fwd", "wnidow"}};
   for (const auto& row : rows) {
     try {
       AttentionCase::parse(row.id);

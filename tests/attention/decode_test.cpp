@@ -144,7 +144,7 @@ struct DecodeRun {
   Tensor q, o, lse;
 };
 
-void expect_oracle(const DecodeRun& run, bool bf16_operands) {
+void expect_oracle(const DecodeRun& run, Operands operands) {
   for (int64_t b = 0; b < run.batch; ++b) {
     if (run.c.lengths[static_cast<size_t>(b)] == 0) {  // sees nothing
       ASSERT_EQ(run.o.get(b, 0, 0, 0), 0);
@@ -153,7 +153,7 @@ void expect_oracle(const DecodeRun& run, bool bf16_operands) {
     }
     const reference::Problem p = run.oracle(b);
     const reference::Forward wanted = reference::attention_forward(p);
-    const WeightErrors errors(p, run.dtype, bf16_operands);
+    const WeightErrors errors(p, run.dtype, operands);
     // A span's lse is rounded, and again subtracted from the largest, where spans are joined.
     const double join = 2 * errors.u * max_abs(wanted.lse);
     const double o_error = errors.o(p, wanted) + join * max_abs(p.v);
@@ -184,7 +184,7 @@ TEST_P(DecodeTest, MatchesOracleOnEveryEngine) {
       const DecodeRun run(GetParam(), dtype);
       const Status status = run.decode();
       ASSERT_TRUE(status.ok()) << status.message();
-      expect_oracle(run, has_bf16_operands(isa, dtype));
+      expect_oracle(run, operands_of(isa, dtype, Float32Precision::kHighest));
       if (HasFatalFailure()) return;
     }
   }

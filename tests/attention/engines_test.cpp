@@ -23,6 +23,17 @@ TEST_P(Engines, MatchOracle) {
   }
 }
 
+class EnginesInFloat32 : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(EnginesInFloat32, MatchOracle) {
+  for (const Float32Precision precision : {Float32Precision::kHigh, Float32Precision::kMedium}) {
+    AttentionCase c = AttentionCase::parse(GetParam());
+    c.precision = precision;
+    check_on_every_engine(CaseTensors(c));
+    if (HasFatalFailure()) return;
+  }
+}
+
 // One query tile, several, ragged ends, every tile kind; D and Dv 8…256.
 INSTANTIATE_TEST_SUITE_P(
     Lengths, Engines,
@@ -112,6 +123,16 @@ INSTANTIATE_TEST_SUITE_P(
         "b2_h4_kv2_q150_k150_d32_T_window9_bwd_bshd_scales_drop20",
         "b3_h4_q150_k150_d16_T_key_lengths_bwd_cosine_scales_softcap2_alibi_sinks_biashq",
         "b1_h4_q300_k300_d16_T_causal.segments_bwd_cosine_scales_dist9"));
+
+// f32 in bf16 products, where an engine gains by it.
+INSTANTIATE_TEST_SUITE_P(
+    Precision, EnginesInFloat32,
+    ::testing::Values("b1_h2_kv1_q131_k131_d64_f32_causal_bwd",
+                      "b1_h1_q70_k200_d40_v24_f32_full_bwd",
+                      "b1_h1_q65_k65_d8_v128_f32_full_bwd_bshd",
+                      "b1_h2_q200_k200_d16_f32_window20+global1_bwd_drop20",
+                      "b3_h2_q100_k100_d16_f32_key_lengths_bwd_cosine_scales_sinks_biashq_dist9",
+                      "b1_h1_q150_k150_d32_f32_segments_bwd_softcap3_alibi"));
 
 // Groups of several key tiles add to one query tile's gradient; GQA, window and causal.
 INSTANTIATE_TEST_SUITE_P(Long, Engines,
@@ -224,7 +245,7 @@ void check_unused_rows(const std::string& id, double poison) {
   }
   ASSERT_GT(poisoned, 0) << "the case must have unused rows";
   for (const Isa isa : runnable_isas()) {
-    if (!has_own_engine(isa, c.dtype)) continue;
+    if (!has_own_engine(isa, c.dtype, c.precision)) continue;
     const ForcedIsa forced(isa);
     SCOPED_TRACE(id + " on " + name_of(isa));
     check(dirty, expected, isa);
@@ -235,16 +256,18 @@ void check_unused_rows(const std::string& id, double poison) {
 TEST(Attention, UnusedRowsNeverLeak) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double inf = std::numeric_limits<double>::infinity();
-  for (const char* type : {"f32", "bf16", "f16", "f64"}) {
+  for (const std::string type : {"f32", "f32_high", "f32_medium", "bf16", "f16", "f64"}) {
+    const std::string precision = type.substr(std::min(type.find('_'), type.size()));
     for (const double poison : {nan, inf}) {
       for (const std::string pattern :
            {"q131_k17_d16_T_causal", "q150_k150_d16_T_key_lengths", "q90_k300_d16_T_window5",
             "q150_k200_d16_T_intervals", "q60_k130_d16_T_dilated4-4-2",
             "q20_k190_d16_T_chunked10"}) {
-        std::string id = "b2_h2_" + pattern + "_bwd";
-        id.replace(id.find("_T_"), 3, std::string("_") + type + "_");
+        std::string id = "b2_h2_" + pattern + "_bwd" + precision;
+        id.replace(id.find("_T_"), 3, "_" + type.substr(0, type.find('_')) + "_");
         check_unused_rows(id, poison);
         if (HasFatalFailure()) return;
+        if (!precision.empty()) continue;
         check_unused_rows(id + "_cosine_scales_softcap5_alibi_sinks_dist9_biashq", poison);
         if (HasFatalFailure()) return;
       }

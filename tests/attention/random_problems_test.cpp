@@ -37,6 +37,7 @@ class RandomCase {
     if (chance(0.15)) id += "_sinks";
     if (chance(0.15)) id += "_dist" + text(number(0, 80));
     if (chance(0.2)) id += "_bias" + one_of({"", "b", "h", "q", "hq", "bq", "bhq"});
+    if (chance(0.4)) id += one_of({"_high", "_medium"});
     return id;
   }
 

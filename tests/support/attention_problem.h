@@ -142,6 +142,7 @@ struct CaseTensors {
     p.plans = &plans;
     p.score_mod = mod.mod();
     p.score_mod.scale = scale;
+    p.precision = c.precision;
     p.dropout_p = c.dropout_percent / 100.0;
     p.dropout_seed = 0x123456789ABCDEF0u;
     return p;

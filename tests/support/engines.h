@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fovea/core/cpu_features.h"
+#include "fovea/core/float32_precision.h"
 #include "fovea/core/parallel.h"
 #include "fovea/core/tensor_view.h"
 
@@ -23,19 +24,31 @@ inline std::vector<Isa> runnable_isas() {
   return isas;
 }
 
-/// Whether problems of this storage type run on an engine of this very level.
-inline bool has_own_engine(Isa isa, DType dtype) {
+/// Whether problems of this storage type and precision run on an engine of this very level.
+inline bool has_own_engine(Isa isa, DType dtype, Float32Precision precision) {
   if (dtype == DType::kF64) return isa == Isa::kScalar;
+  if (dtype == DType::kF32 && precision != Float32Precision::kHighest) {
+    return isa == Isa::kAmxEmulated || isa >= Isa::kAvx512Bf16;
+  }
   if (dtype != DType::kBF16) return isa != Isa::kAmxEmulated && isa <= Isa::kAvx512;
   return true;
 }
 
-/// Whether problems of this storage type run on a matrix unit of bf16 operands.
-inline bool has_bf16_operands(Isa isa, DType dtype) {
+/// What the matrix unit's operands are made of.
+enum class Operands { kStored, kBf16, kSplitBf16 };
+
+inline Operands operands_of(Isa isa, DType dtype, Float32Precision precision) {
+  const bool tiles = isa == Isa::kAmxEmulated || isa == Isa::kAmx;
+  if (dtype == DType::kF32 && precision == Float32Precision::kHigh && tiles) {
+    return Operands::kSplitBf16;
+  }
+  bool bf16 = tiles || isa == Isa::kAvx512Bf16;
+  if (dtype == DType::kF32) bf16 &= precision == Float32Precision::kMedium;
 #if defined(__x86_64__)
-  if (isa <= Isa::kAmxEmulated) return dtype == DType::kBF16;  // emulated
+  bf16 |= isa == Isa::kScalar && dtype == DType::kBF16;  // emulated
 #endif
-  return dtype == DType::kBF16 && isa >= Isa::kAvx512Bf16;
+  return bf16 && (dtype == DType::kF32 || dtype == DType::kBF16) ? Operands::kBf16
+                                                                 : Operands::kStored;
 }
 
 /// Forces an engine through FOVEA_MAX_ISA while it lives.

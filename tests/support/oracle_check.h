@@ -54,20 +54,21 @@ struct Expected {
       backward = reference::attention_backward(
           p, d_o, t.with_d_lse ? t.d_lse.values() : std::vector<double>{});
     }
-    tolerance = tolerances(t, p, forward, backward, d_o, false);
-    if (t.c.dtype == DType::kBF16) {
-      bf16_tolerance = tolerances(t, p, forward, backward, d_o, true);
+    for (const Operands operands : {Operands::kStored, Operands::kBf16, Operands::kSplitBf16}) {
+      tolerance[static_cast<int>(operands)] = tolerances(t, p, forward, backward, d_o, operands);
     }
+  }
+  const Tolerances& tolerance_of(Operands operands) const {
+    return tolerance[static_cast<int>(operands)];
   }
   reference::Forward forward;
   reference::Backward backward;
-  Tolerances tolerance, bf16_tolerance{};
+  Tolerances tolerance[3];
 };
 
 /// Runs the case on the engine of `isa`, which is forced, and compares everything with the oracle.
 inline void check(const CaseTensors& t, const Expected& expected, Isa isa) {
-  const Tolerances& tolerance =
-      has_bf16_operands(isa, t.c.dtype) ? expected.bf16_tolerance : expected.tolerance;
+  const Tolerances& tolerance = expected.tolerance_of(operands_of(isa, t.c.dtype, t.c.precision));
   const Status status = attention_forward(t.problem(), t.outputs());
   ASSERT_TRUE(status.ok()) << status.message();
   expect_near("o", t.o, expected.forward.o, tolerance.o);
@@ -104,7 +105,7 @@ inline void check(const CaseTensors& t, const Expected& expected, Isa isa) {
 inline void check_on_every_engine(const CaseTensors& t) {
   const Expected expected(t);
   for (const Isa isa : runnable_isas()) {
-    if (!has_own_engine(isa, t.c.dtype)) continue;
+    if (!has_own_engine(isa, t.c.dtype, t.c.precision)) continue;
     const ForcedIsa forced(isa);
     SCOPED_TRACE(t.c.to_string() + " on " + name_of(isa));
     check(t, expected, isa);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/support/attention_problem.h"
+#include "tests/support/engines.h"
 
 #include "fovea/reference/attention_reference.h"
 
@@ -61,23 +62,27 @@ inline double min_norm(const std::vector<double>& x, int64_t dim) {
 
 /// Bounds on an engine's error, each a formula in eps and sizes. `u` is eps of the arithmetic
 /// (f32 for f32, bf16 and f16 storage), `s` eps of the storage type; s/2 · x is half the spacing at
-/// x, which for f16 is at least 2^-25. A matrix unit of bf16 operands
-/// rounds weights and dS to them, relatively by r = s/2, and has an exponential good to e = 2^-18;
-/// others have r = e = 0.
+/// x, which for f16 is at least 2^-25. A matrix unit of bf16 operands rounds weights and dS to
+/// them, relatively by r = 2^-8, and has an exponential good to e = 2^-18; one of operands in two
+/// parts drops what is below r = 2^-16 (2^-17 of each operand, and the product of lower parts);
+/// others have r = e = 0. f32 problems on either round q, k, v and dO too, by ρ = r; of bf16
+/// storage ρ = 0.
 ///
 /// Rounding errors of a dot product of length D add like a random walk, to about u·|a||b|/√D for
 /// the sum's last digits and u·|a·b| for its size; the weight 2^(s - m) inherits its score's error
-/// and adds 4 u for the exponential, the sum and the division:
+/// and adds 4 u for the exponential, the sum and the division. Roundings of operands are uniform:
+/// those of a and b move a·b by walk(a, b) = 5 √(2/3) ρ |a||b|/√D, 5 deviations, which occur among
+/// 10^6 elements.
 ///
-///     weight = u (scale·|q||k| + 4) + e             relative, of every weight
-///     o      = (weight + r) · max|v| + s/2 · max|o| the last term: one rounding at the end
+///     weight = u (scale·|q||k| + 4) + e + scale · walk(q, k)     relative, of every weight
+///     o      = (weight + r + ρ) · max|v| + s/2 · max|o|          the last: one rounding at the end
 ///     lse    = weight + u · max|lse|
-///     ds     = (weight + r) · dp + 5/√3 · s/2 · |o||dO|/√Dv   per unit of weight; δ is of the
-///              stored o, whose Dv roundings are uniform: 5 deviations occur among 10^6 elements
+///     ds     = (weight + r + ρ) · dp + 2 walk(dO, v) + 5/√3 · s/2 · |o||dO|/√Dv   per unit of
+///              weight; δ is of the stored o, whose Dv roundings are uniform too
 ///     dp     = 4 |dO||v|/√Dv                        size of dP - δ
 ///     dq     = scale · max|k| · ds + s/2 · max|dq|
 ///     dk     = scale · max|q| · ds · mass + s/2 · max|dk|    mass: largest column sum of weights
-///     dv     = (weight + r) · max|dO| · mass + s/2 · max|dv|
+///     dv     = (weight + r + ρ) · max|dO| · mass + s/2 · max|dv|
 ///     dbias  = ds · (heads and batch elements that share it), and · mass where queries do
 ///     by_row = 2 ds · √(rows)                       sums over all rows: sinks, distances
 ///     dscale = by_row · |q||k|
@@ -129,29 +134,38 @@ inline double modification_size(const reference::Problem& p, double score_size) 
 
 /// The terms that forward and backward share.
 struct WeightErrors {
-  WeightErrors(const reference::Problem& p, DType dtype, bool bf16_operands)
+  WeightErrors(const reference::Problem& p, DType dtype, Operands operands)
       : u(eps(dtype == DType::kF64 ? DType::kF64 : DType::kF32)), s(eps(dtype)), storage(dtype) {
     const ScoreMod& mod = p.score_mod;
     scale = std::fabs(mod.scale != 0 ? mod.scale : 1 / std::sqrt(static_cast<double>(p.head_dim)));
     if (mod.scales) scale = max_abs({mod.scales, mod.scales + p.heads});
     dot = mod.cosine ? 1 : max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
     const double product = scale * dot * (mod.cosine ? 4 : 1);
-    weight = u * (product + modification_size(p, product) + 4) + (bf16_operands ? 0x1p-18 : 0);
-    rounded = weight + (bf16_operands ? s / 2 : 0);
+    const double r = operands == Operands::kBf16        ? 0x1p-8
+                     : operands == Operands::kSplitBf16 ? 0x1p-16
+                                                        : 0;
+    rho = dtype == DType::kF32 ? r : 0;
+    const double e = operands == Operands::kBf16 ? 0x1p-18 : 0;
+    weight = u * (product + modification_size(p, product) + 4) + e + scale * walk(dot, p.head_dim);
+    rounded = weight + r + rho;
+  }
+  /// Largest movement of a product of length `dim` of operands whose lengths' product is `size`.
+  double walk(double size, int64_t dim) const {
+    return 5 * std::sqrt(2.0 / 3) * rho * size / std::sqrt(static_cast<double>(dim));
   }
   double o(const reference::Problem& p, const reference::Forward& forward) const {
     return rounded / (1 - p.dropout_p) * max_abs(p.v) + rounding(storage, max_abs(forward.o));
   }
   double lse(const reference::Forward& forward) const { return weight + u * max_abs(forward.lse); }
 
-  double u, s, scale, dot, weight, rounded;
+  double u, s, scale, dot, rho, weight, rounded;
   DType storage;
 };
 
 inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                              const reference::Forward& forward, const reference::Backward& backward,
-                             const std::vector<double>& d_o, bool bf16_operands) {
-  const WeightErrors e(p, t.c.dtype, bf16_operands);
+                             const std::vector<double>& d_o, Operands operands) {
+  const WeightErrors e(p, t.c.dtype, operands);
   const double s = e.s, rounded = e.rounded;
   const bool cosine = p.score_mod.cosine;
   // Size of an element of what ds is multiplied by in dq and dk.
@@ -160,10 +174,11 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double kept = 1 / (1 - p.dropout_p);
   const double d_o_norm = max_norm(d_o, p.value_dim);
   const double spread = std::sqrt(static_cast<double>(p.value_dim));
-  const double dp = 4 * d_o_norm * max_norm(p.v, p.value_dim) / spread;
+  const double d_o_v = d_o_norm * max_norm(p.v, p.value_dim);
+  const double dp = 4 * d_o_v / spread;
   const double delta =
       5 / std::sqrt(3.0) * s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm / spread;
-  const double ds = kept * (rounded * dp + delta);
+  const double ds = kept * (rounded * dp + 2 * e.walk(d_o_v, p.value_dim) + delta);
   const double mass = t.c.backward ? max_column_mass(p, forward.column_mass) : 0;
   const double rows = static_cast<double>(p.batch * p.q_len);
   const double sharers = (t.c.bias_batch ? 1 : static_cast<double>(p.batch)) *

@@ -96,12 +96,12 @@ class ModGradients {
 
 /// Gigaflops of register-only multiply-adds of the matrix unit that runs this storage type, on all
 /// threads: for each the best of many short slices, of which other work can disturb some.
-double measure_peak(const kernels::Engine& engine, DType dtype) {
+double measure_peak(const kernels::Engine& engine, DType dtype, Float32Precision precision) {
   std::vector<double> best(static_cast<size_t>(num_threads()));
   for (int slice = 0; slice < 50; ++slice) {
     parallel_for(num_threads(), [&](int64_t task, int) {
       double& gflops = best[static_cast<size_t>(task)];
-      engine.with_kernels(dtype, [&](const auto& kernels) {
+      engine.with_kernels(dtype, precision, [&](const auto& kernels) {
         gflops = std::max(gflops, kernels.measure_peak(0.002));
       });
     });
@@ -164,6 +164,7 @@ Measured time_softmax(const AttentionCase& c, const TimingOptions& options) {
   problem.k = k.view();
   problem.v = v.view();
   problem.score_mod = mod.mod();
+  problem.precision = c.precision;
   problem.dropout_p = c.dropout_percent / 100.0;
   problem.dropout_seed = 1;
   const AttentionOutputs outputs = {o.view(), lse.view()};
@@ -254,9 +255,10 @@ void run_bench(const BenchOptions& options) {
     try {
       // Linear attention of bf16 storage is computed in f32.
       const DType computed = options.linear && c.dtype == DType::kBF16 ? DType::kF32 : c.dtype;
-      const kernels::Engine& engine = kernels::engine_for(computed);
+      const auto precision = options.linear ? Float32Precision::kHighest : c.precision;
+      const kernels::Engine& engine = kernels::engine_for(computed, precision);
       // Beside every case, because a machine's clock and its other load drift.
-      row = bench_attention(c, options, measure_peak(engine, computed), engine);
+      row = bench_attention(c, options, measure_peak(engine, computed, precision), engine);
     } catch (const Error& error) {
       row = {{"case", c.to_string()}, {"error", error.what()}};
     }

@@ -26,10 +26,12 @@ namespace {
 template <typename Op, typename T = SumOf<Op>>
 void backward_begin(const BackwardTile<Op>& tile) {
   using Unit = MatrixUnit<Op>;
-  Unit::pack_lanes(tile.q, tile.dim_stride, kTile, tile.head_dim, tile.scale, tile.q_t);
-  Unit::pack_lanes(tile.d_o, tile.value_stride, kTile, tile.value_dim, T{1}, tile.d_o_t);
-  Unit::pack_depth(tile.q, tile.dim_stride, kTile, tile.dim_stride, tile.q_depth);
-  Unit::pack_depth(tile.d_o, tile.value_stride, kTile, tile.value_stride, tile.d_o_depth);
+  constexpr int kParts = kPartsOf<Op>;
+  const int q_stride = tile.dim_stride * kParts, d_o_stride = tile.value_stride * kParts;
+  Unit::pack_lanes(tile.q, q_stride, kTile, tile.head_dim, tile.scale, tile.q_t);
+  Unit::pack_lanes(tile.d_o, d_o_stride, kTile, tile.value_dim, T{1}, tile.d_o_t);
+  Unit::pack_depth(tile.q, q_stride, kTile, tile.dim_stride, tile.q_depth);
+  Unit::pack_depth(tile.d_o, d_o_stride, kTile, tile.value_stride, tile.d_o_depth);
   zero_panel(tile.d_q_t, tile.head_dim);
 }
 
@@ -85,9 +87,9 @@ HWY_NOINLINE void add_visible_rows(const KeyTile<Op>& keys, const Op* rows, int 
   for (int c = keys.begin; c < keys.end; ++c) {
     for (int r = 0; r < kTile; ++r) {
       if (!(keys.lanes[c] >> r & 1)) continue;
-      const T weight = static_cast<T>(weights[c * kLaneStride + r]);
+      const T weight = row_element(weights + c * kRowStride<Op>, kRowStride<Op>, r);
       for (int i = 0; i < dim; ++i) {
-        out[c * stride + i] += depth_element(rows, stride, r, i) * weight;
+        out[c * stride + i] += depth_element(rows, stride * kPartsOf<Op>, r, i) * weight;
       }
     }
   }
@@ -109,7 +111,7 @@ HWY_INLINE void part_weights(const BackwardTile<Op>& tile, const KeyTile<Op>& ke
   score_part(tile, keys, part, tile.p, slopes);
   multiply<Walk::kRows, Into::kStore>(real.end - part.begin, part.lanes, tile.value_dim,
                                       keys.v + part.begin * keys.v_stride, keys.v_stride,
-                                      tile.d_o_t + part.lane * kDepth, kLaneStride * kDepth,
+                                      tile.d_o_t + part.lane * kDepth, kRowStride<Op> * kDepth,
                                       tile.d_s + part.begin * kLaneStride + part.lane, kLaneStride);
   for (int c = real.end; c < part.end; ++c) {
     std::memset(tile.d_s + c * kLaneStride + part.lane, 0,
@@ -126,24 +128,25 @@ template <typename Op, typename T = SumOf<Op>>
 HWY_INLINE void backward_part(const BackwardTile<Op>& tile, const KeyTile<Op>& keys,
                               const Part& part, const uint64_t* keep, ByPair by_pair, T* d_k,
                               T* d_v) {
-  constexpr int kDepth = kDepthOf<Op>;
+  constexpr int kDepth = kDepthOf<Op>, kParts = kPartsOf<Op>;
   const int begin = part.begin, rows = real_keys(part, keys).end - begin;
-  const int first = begin * kLaneStride + part.lane;
+  const int first = begin * kRowStride<Op> + part.lane;
+  const int q_stride = tile.dim_stride * kParts, d_o_stride = tile.value_stride * kParts;
   part_weights(tile, keys, part, keep);
   if (!by_pair.queries) {
     multiply<Walk::kRows, Into::kAdd>(rows, tile.value_dim, part.lanes, tile.p_rows + first,
-                                      kLaneStride, tile.d_o_depth + part.lane * tile.value_stride,
-                                      tile.value_stride * kDepth, d_v + begin * tile.value_stride,
+                                      kRowStride<Op>, tile.d_o_depth + part.lane * d_o_stride,
+                                      d_o_stride * kDepth, d_v + begin * tile.value_stride,
                                       tile.value_stride);
     multiply<Walk::kRows, Into::kAdd>(rows, tile.head_dim, part.lanes, tile.d_s_rows + first,
-                                      kLaneStride, tile.q_depth + part.lane * tile.dim_stride,
-                                      tile.dim_stride * kDepth, d_k + begin * tile.dim_stride,
+                                      kRowStride<Op>, tile.q_depth + part.lane * q_stride,
+                                      q_stride * kDepth, d_k + begin * tile.dim_stride,
                                       tile.dim_stride);
   }
   if (!by_pair.keys) {
     add_columns(tile.head_dim, part.lanes, begin, part.end, keys.k_columns, keys.k_columns_stride,
-                tile.d_s_depth + begin * kLaneStride + part.lane * kDepth, kLaneStride * kDepth,
-                tile.d_q_t + part.lane, kLaneStride);
+                tile.d_s_depth + begin * kRowStride<Op> + part.lane * kDepth,
+                kRowStride<Op> * kDepth, tile.d_q_t + part.lane, kLaneStride);
   }
 }
 
@@ -157,8 +160,10 @@ void backward_keys(const BackwardTile<Op>& tile, const KeyTile<Op>& keys, T* d_k
   }
   ByPair by_pair = {false, false};
   if (keys.lanes) {
-    by_pair.queries = !all_rows_finite(tile.q, tile.dim_stride, 0, tile.rows, tile.head_dim) ||
-                      !all_rows_finite(tile.d_o, tile.value_stride, 0, tile.rows, tile.value_dim);
+    constexpr int kParts = kPartsOf<Op>;
+    by_pair.queries =
+        !all_rows_finite(tile.q, tile.dim_stride * kParts, 0, tile.rows, tile.head_dim) ||
+        !all_rows_finite(tile.d_o, tile.value_stride * kParts, 0, tile.rows, tile.value_dim);
     by_pair.keys = !visible_rows_finite(keys, keys.k, keys.k_stride, tile.head_dim);
   }
   Part parts[2];

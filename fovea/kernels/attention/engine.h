@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "fovea/core/cpu_features.h"
+#include "fovea/core/float32_precision.h"
 #include "fovea/core/tensor_view.h"
 #include "fovea/kernels/linear/linear.h"
 #include "fovea/pattern/block_plan.h"
@@ -13,16 +14,29 @@ namespace fovea::kernels {
 /// Columns of every transposed panel: one lane for each query row of a tile.
 constexpr int kLaneStride = kTile;
 
+/// An f32 operand as the sum of two bf16: rows of its panels hold the upper parts of all elements,
+/// in their second half the lower parts, x - upper. What is left is below 2^-17 of x.
+struct SplitBf16 : BFloat16 {};
+
 /// Type in which products of operands of type `Op` are summed, and of everything that is no
 /// operand: scores, maxima, outputs.
 template <typename Op>
-using SumOf = std::conditional_t<std::is_same_v<Op, BFloat16>, float, Op>;
+using SumOf = std::conditional_t<std::is_base_of_v<BFloat16, Op>, float, Op>;
 
 /// Neighbours along the depth of a product that the matrix unit of `Op` takes at once. A panel
 /// "by depth" holds them side by side: element (k, x) of a panel of `ld` columns is at
 /// (k / kDepth · ld + x) · kDepth + k % kDepth, which for 1 is plain row-major.
 template <typename Op>
 constexpr int kDepthOf = static_cast<int>(sizeof(SumOf<Op>) / sizeof(Op));
+
+/// Parts of an operand, each of which has a share of every row of a panel. Strides of panels are of
+/// whole rows.
+template <typename Op>
+constexpr int kPartsOf = std::is_same_v<Op, SplitBf16> ? 2 : 1;
+
+/// Elements between rows of transposed panels of operands.
+template <typename Op>
+constexpr int kRowStride = kPartsOf<Op>* kLaneStride;
 
 /// Dropout of one (batch element, head), see weight_dropout_bits() in core/philox.h. Off when
 /// `threshold` is 0.
@@ -206,13 +220,23 @@ struct Engine {
   const AttentionKernels<float>* f32 = nullptr;
   const AttentionKernels<double>* f64 = nullptr;
   const AttentionKernels<BFloat16>* bf16 = nullptr;
+  /// For f32 problems that allow it, where they are faster than f32.
+  const AttentionKernels<BFloat16>* f32_medium = nullptr;
+  const AttentionKernels<SplitBf16>* f32_high = nullptr;
   const LinearKernels<float>* linear_f32 = nullptr;  ///< wherever f32 is; likewise linear_f64
   const LinearKernels<double>* linear_f64 = nullptr;
 
-  /// Calls `body` with the table that runs problems of this storage type; f16 rows are widened, and
-  /// bf16 rows where there is no matrix unit for them. False when there is none.
+  /// Calls `body` with the table that runs problems of this storage type, f32 at this precision;
+  /// f16 rows are widened, and bf16 rows where there is no matrix unit for them. False when there
+  /// is none.
   template <typename Body>
-  bool with_kernels(DType dtype, const Body& body) const {
+  bool with_kernels(DType dtype, Float32Precision precision, const Body& body) const {
+    if (dtype == DType::kF32 && precision == Float32Precision::kMedium && f32_medium) {
+      return call(f32_medium, body);
+    }
+    if (dtype == DType::kF32 && precision == Float32Precision::kHigh && f32_high) {
+      return call(f32_high, body);
+    }
     if (dtype == DType::kF64) return call(f64, body);
     if (dtype == DType::kBF16 && bf16) return call(bf16, body);
     return call(f32, body);
@@ -241,7 +265,7 @@ class MatrixUnitScope {
   void (*release_)();
 };
 
-/// The engine that runs a problem of this storage type now.
-const Engine& engine_for(DType dtype);
+/// The engine that runs a problem of this storage type, f32 at this precision, now.
+const Engine& engine_for(DType dtype, Float32Precision precision = Float32Precision::kHighest);
 
 }  // namespace fovea::kernels

@@ -182,7 +182,7 @@ HWY_INLINE void exponentials(const ForwardTile<Op>& tile, const Part& part, Vec<
       sum[j] = hn::Add(sum[j], p[j]);
       if constexpr (kDropout) p[j] = hn::IfThenElseZero(lane_mask<T>(keep[c + j], x), p[j]);
     }
-    Unit::store_depth(p, out + c * kLaneStride);
+    Unit::store_depth(p, out + c * kRowStride<Op>);
   }
   for (int j = 1; j < kDepth; ++j) sum[0] = hn::Add(sum[0], sum[j]);
   hn::Store(hn::Add(hn::Load(d, row_sum), sum[0]), d, row_sum);
@@ -195,11 +195,20 @@ HWY_INLINE bool visible_rows_finite(const KeyTile<Op>& keys, const Op* x, int64_
                          HWY_MIN(whole_steps<Op>(keys.end), keys.rows), dim);
 }
 
-/// Element (k, x) of a panel by depth.
+/// Element c of a row of `stride` elements.
 template <typename Op>
-HWY_INLINE SumOf<Op> depth_element(const Op* panel, int64_t ld, int k, int x) {
+HWY_INLINE SumOf<Op> row_element(const Op* row, int64_t stride, int64_t c) {
+  auto sum = static_cast<SumOf<Op>>(row[c]);
+  if constexpr (kPartsOf<Op> == 2) sum += static_cast<SumOf<Op>>(row[stride / 2 + c]);
+  return sum;
+}
+
+/// Element (k, x) of a panel by depth of `stride` elements to a row.
+template <typename Op>
+HWY_INLINE SumOf<Op> depth_element(const Op* panel, int64_t stride, int k, int x) {
   constexpr int kDepth = kDepthOf<Op>;
-  return static_cast<SumOf<Op>>(panel[(k / kDepth * ld + x) * kDepth + k % kDepth]);
+  stride *= kDepth;
+  return row_element(panel + k / kDepth * stride, stride, x * kDepth + k % kDepth);
 }
 
 /// Oᵀ += Vᵀ P pair by pair, only where a query sees a key: for tiles that hold NaN or infinity in
@@ -210,9 +219,9 @@ HWY_NOINLINE void add_visible_pairs(const KeyTile<Op>& keys, const Op* rows, int
   for (int c = keys.begin; c < keys.end; ++c) {
     for (int r = 0; r < kTile; ++r) {
       if (!(keys.lanes[c] >> r & 1)) continue;
-      const T weight = depth_element(weights, kLaneStride, c, r);
+      const T weight = depth_element(weights, kRowStride<Op>, c, r);
       for (int i = 0; i < dim; ++i) {
-        out_t[i * kLaneStride + r] += static_cast<T>(rows[c * stride + i]) * weight;
+        out_t[i * kLaneStride + r] += row_element(rows + c * stride, stride, i) * weight;
       }
     }
   }
@@ -235,7 +244,7 @@ HWY_INLINE void score_part(const Tile& tile, const KeyTile<Op>& keys, const Part
   const auto product = [&](auto into) {
     multiply<Walk::kRows, decltype(into)::value>(
         real.end - part.begin, part.lanes, tile.head_dim, keys.k + part.begin * keys.k_stride,
-        keys.k_stride, tile.q_t + part.lane * kDepth, kLaneStride * kDepth,
+        keys.k_stride, tile.q_t + part.lane * kDepth, kRowStride<Op> * kDepth,
         scores + part.begin * kLaneStride + part.lane, kLaneStride, magnitude(tile.scale));
   };
   if (!MatrixUnit<Op>::kScalesQueries && tile.mod) {
@@ -290,8 +299,8 @@ void forward_keys(const ForwardTile<Op>& tile, const KeyTile<Op>& keys) {
     softmax_part(tile, keys, part, dropout ? keep : nullptr);
     if (by_pair) continue;
     add_columns(tile.value_dim, part.lanes, part.begin, part.end, keys.v_columns,
-                keys.v_columns_stride, tile.p + part.begin * kLaneStride + part.lane * kDepth,
-                kLaneStride * kDepth, tile.o_t + part.lane, kLaneStride);
+                keys.v_columns_stride, tile.p + part.begin * kRowStride<Op> + part.lane * kDepth,
+                kRowStride<Op> * kDepth, tile.o_t + part.lane, kLaneStride);
   }
   if (by_pair) {
     add_visible_pairs(keys, keys.v, keys.v_stride, tile.value_dim, tile.p, tile.o_t);

@@ -154,7 +154,33 @@ HWY_INLINE void load_rows_of(D d, const S* src, int64_t stride, int rows, int di
   }
 }
 
-/// Rows of Op itself or, for Op = float, of bf16 or f16: what unmet_conditions() lets through.
+/// Round to nearest even; a NaN stays a NaN. As BFloat16's constructor, without its branch.
+HWY_INLINE uint16_t bf16_bits(float value) {
+  uint32_t u;
+  std::memcpy(&u, &value, sizeof u);
+  const uint32_t rounded = u + 0x7FFFu + ((u >> 16) & 1u);
+  return static_cast<uint16_t>((value != value ? (u | 0x400000u) : rounded) >> 16);
+}
+
+/// A row of f32 rounded to bf16, and of SplitBf16 what that leaves; zero up to `ld`.
+template <typename Op>
+HWY_INLINE void round_row(const float* HWY_RESTRICT src, int dim, Op* HWY_RESTRICT dst, int ld) {
+  const int share = ld / kPartsOf<Op>;
+  for (int c = 0; c < dim; ++c) dst[c].bits = bf16_bits(src[c]);
+  std::memset(static_cast<void*>(dst + dim), 0, sizeof(Op) * static_cast<size_t>(share - dim));
+  if constexpr (kPartsOf<Op> == 2) {
+    Op* HWY_RESTRICT lower = dst + share;
+    for (int c = 0; c < dim; ++c) {
+      const float upper = static_cast<float>(dst[c]);
+      // Of infinity nothing is left; NaN is in the upper part.
+      lower[c].bits = upper - upper == 0 ? bf16_bits(src[c] - upper) : uint16_t{0};
+    }
+    std::memset(static_cast<void*>(lower + dim), 0, sizeof(Op) * static_cast<size_t>(share - dim));
+  }
+}
+
+/// Rows of Op itself; for Op = float of bf16 or f16 too, for operands of bf16 of f32 too: what
+/// engines are chosen for.
 template <typename Op>
 void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
                Op* dst, int ld) {
@@ -163,6 +189,13 @@ void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padde
                 sizeof(Op) * static_cast<size_t>(padded_rows - rows) * static_cast<size_t>(ld));
   }
   if constexpr (sizeof(Op) == 2) {
+    if (dtype == DType::kF32) {
+      const auto* from = static_cast<const float*>(src);
+      for (int r = 0; r < rows; ++r) {
+        round_row(from + r * stride, dim, dst + static_cast<ptrdiff_t>(r) * ld, ld);
+      }
+      return;
+    }
     const auto* from = static_cast<const Op*>(src);
     for (int r = 0; r < rows; ++r) {
       Op* HWY_RESTRICT to = dst + static_cast<ptrdiff_t>(r) * ld;
@@ -181,14 +214,6 @@ void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padde
     }
     load(static_cast<const Op*>(src));
   }
-}
-
-/// Round to nearest even; a NaN stays a NaN. As BFloat16's constructor, without its branch.
-HWY_INLINE uint16_t bf16_bits(float value) {
-  uint32_t u;
-  std::memcpy(&u, &value, sizeof u);
-  const uint32_t rounded = u + 0x7FFFu + ((u >> 16) & 1u);
-  return static_cast<uint16_t>((value != value ? (u | 0x400000u) : rounded) >> 16);
 }
 
 /// dst[c] = factor · src[c], rounded to f16; `dim` is a multiple of 8.

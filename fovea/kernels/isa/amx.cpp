@@ -1,4 +1,5 @@
-// Engine "amx": 512-bit vectors x the tile matrix unit of AMX. Other storage types run on "avx512".
+// Engine "amx": 512-bit vectors x the tile matrix unit of AMX. f32 runs on it only
+// where high or medium precision is allowed, and on "avx512" else.
 // Exports its table and nothing else (scripts/check_isa_objects.py).
 #define HWY_COMPILE_ONLY_STATIC
 #define FOVEA_ISA_NAMESPACE isa_amx
@@ -13,6 +14,8 @@ extern const Engine kAmxEngine;
 const Engine kAmxEngine = {.name = "amx",
                            .isa = Isa::kAmx,
                            .flags = FOVEA_ENGINE_FLAGS,
-                           .bf16 = &isa_amx::kAttentionKernels<BFloat16>};
+                           .bf16 = &isa_amx::kAttentionKernels<BFloat16>,
+                           .f32_medium = &isa_amx::kAttentionKernels<BFloat16>,
+                           .f32_high = &isa_amx::kAttentionKernels<SplitBf16>};
 
 }  // namespace fovea::kernels

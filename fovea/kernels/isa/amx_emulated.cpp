@@ -14,6 +14,8 @@ extern const Engine kAmxEmulatedEngine;
 const Engine kAmxEmulatedEngine = {.name = "amx_emulated",
                                    .isa = Isa::kAmxEmulated,
                                    .flags = FOVEA_ENGINE_FLAGS,
-                                   .bf16 = &isa_amx_emulated::kAttentionKernels<BFloat16>};
+                                   .bf16 = &isa_amx_emulated::kAttentionKernels<BFloat16>,
+                                   .f32_medium = &isa_amx_emulated::kAttentionKernels<BFloat16>,
+                                   .f32_high = &isa_amx_emulated::kAttentionKernels<SplitBf16>};
 
 }  // namespace fovea::kernels

@@ -10,6 +10,7 @@ extern const Engine kAvx512Bf16Engine;
 const Engine kAvx512Bf16Engine = {.name = "avx512_bf16",
                                   .isa = Isa::kAvx512Bf16,
                                   .flags = FOVEA_ENGINE_FLAGS,
-                                  .bf16 = &isa_avx512_bf16::kAttentionKernels<BFloat16>};
+                                  .bf16 = &isa_avx512_bf16::kAttentionKernels<BFloat16>,
+                                  .f32_medium = &isa_avx512_bf16::kAttentionKernels<BFloat16>};
 
 }  // namespace fovea::kernels

@@ -109,12 +109,25 @@ HWY_INLINE void store_words(Vec<uint32_t> words, BFloat16* dst) {
   std::memcpy(static_cast<void*>(dst), &words, sizeof words);
 }
 
-/// dst[r / 2][c][r % 2] = src[r][c]: the panel whose depth is rows. A missing last row is zero.
-HWY_INLINE void pack_pairs(const BFloat16* src, int64_t stride, int rows, int dim, BFloat16* dst) {
+/// Part `part` of the operand that x becomes: x itself, to be rounded, where there is only one;
+/// else x rounded, and what that leaves.
+template <typename Op>
+HWY_INLINE Vec<float> part_of(Vec<float> x, int part) {
+  if constexpr (kPartsOf<Op> == 1) return x;
+  const Tag<float> d;
+  const hn::RebindToUnsigned<Tag<float>> du;
+  const auto upper = hn::BitCast(d, hn::And(round_to_bf16(x), hn::Set(du, 0xFFFF0000u)));
+  return part == 0 ? upper : hn::Sub(x, upper);
+}
+
+/// dst[r / 2][c][r % 2] = src[r][c], `ld` elements of dst to a row: the panel whose depth is rows.
+/// A missing last row is zero.
+HWY_INLINE void pack_pairs(const BFloat16* src, int64_t stride, int rows, int dim, BFloat16* dst,
+                           int ld) {
   for (int r = 0; r < rows; r += 2) {
     const BFloat16* HWY_RESTRICT low = src + r * stride;
     const BFloat16* HWY_RESTRICT high = low + stride;
-    BFloat16* HWY_RESTRICT out = dst + r * static_cast<ptrdiff_t>(dim);
+    BFloat16* HWY_RESTRICT out = dst + r * static_cast<ptrdiff_t>(ld);
     int c = 0;
     if (r + 1 == rows) {
       for (; c < dim; ++c) {
@@ -139,58 +152,73 @@ HWY_INLINE void pack_pairs(const BFloat16* src, int64_t stride, int rows, int di
   }
 }
 
-/// MatrixUnit<BFloat16> of lanes.
+/// The matrix unit of lanes; of SplitBf16 only what tiles (tile-inl.h) take from it.
+template <typename Op>
 struct DotUnit {
   using Row = Bf16Row;
+  static constexpr int kParts = kPartsOf<Op>;
   static constexpr bool kTiles = false;
   static constexpr int kStep = 2;
   static constexpr bool kScalesQueries = false;
 
-  static HWY_INLINE Row load(const BFloat16* p) { return load_pairs(p); }
-  static HWY_INLINE Row broadcast(const BFloat16* p) { return broadcast_pair(p); }
+  static HWY_INLINE Row load(const Op* p) { return load_pairs(p); }
+  static HWY_INLINE Row broadcast(const Op* p) { return broadcast_pair(p); }
   static HWY_INLINE Vec<float> multiply_add(Row a, Row b, Vec<float> sum) {
     return add_pair_products(a, b, sum);
   }
 
   /// The panel whose lanes are rows: pairs of features, dst[c / 2][r][c % 2] = ±src[r][c].
-  static HWY_INLINE void pack_lanes(const BFloat16* src, int ld, int rows, int cols, float scale,
-                                    BFloat16* dst) {
-    transpose_words(src, ld / 2, rows, cols / 2, scale < 0 ? 0x80008000u : 0, dst, kLaneStride);
+  static HWY_INLINE void pack_lanes(const Op* src, int ld, int rows, int cols, float scale,
+                                    Op* dst) {
+    for (int part = 0; part < kParts; ++part) {
+      transpose_words(src + part * ld / kParts, ld / 2, rows, cols / 2, scale < 0 ? 0x80008000u : 0,
+                      dst + part * 2 * kLaneStride, kRowStride<Op>);
+    }
   }
 
-  static HWY_INLINE void pack_depth(const BFloat16* src, int64_t stride, int rows, int dim,
-                                    BFloat16* dst) {
-    pack_pairs(src, stride, rows, dim, dst);
+  static HWY_INLINE void pack_depth(const Op* src, int64_t stride, int rows, int dim, Op* dst) {
+    for (int part = 0; part < kParts; ++part) {
+      pack_pairs(src + part * stride / kParts, stride, rows, dim, dst + part * 2 * dim,
+                 dim * kParts);
+    }
   }
-  static HWY_INLINE int64_t pack_columns(const BFloat16* src, int64_t stride, int rows, int dim,
-                                         BFloat16* dst) {
-    pack_pairs(src, stride, rows, dim, dst);
+  static HWY_INLINE int64_t pack_columns(const Op* src, int64_t stride, int rows, int dim,
+                                         Op* dst) {
+    pack_depth(src, stride, rows, dim, dst);
     return dim;
   }
 
-  static HWY_INLINE Vec<float> exp2_weight(Vec<float> x) { return exp2_bf16(x); }
-  static HWY_INLINE void store_depth(const Vec<float> (&p)[2], BFloat16* dst) {
-    store_words(pair_words(p[0], p[1]), dst);
+  static HWY_INLINE Vec<float> exp2_weight(Vec<float> x) {
+    return kParts == 1 ? exp2_bf16(x) : exp2(x);
+  }
+  static HWY_INLINE void store_depth(const Vec<float> (&p)[2], Op* dst) {
+    for (int part = 0; part < kParts; ++part) {
+      store_words(pair_words(part_of<Op>(p[0], part), part_of<Op>(p[1], part)),
+                  dst + part * 2 * kLaneStride);
+    }
   }
 
   /// Two vectors of lanes and two keys at a time: their rows, and of those pairs of keys.
   static HWY_INLINE void pack_weights(int begin, int end, int lane, int lanes, const float* p,
-                                      const float* d_s, BFloat16* p_rows, BFloat16* d_s_rows,
-                                      BFloat16* d_s_depth) {
+                                      const float* d_s, Op* p_rows, Op* d_s_rows, Op* d_s_depth) {
     const Tag<float> d;
-    constexpr int kStep = 2 * kLanesOf<float>;
+    constexpr int kLanes = kLanesOf<float>;
+    const auto store_row = [&](const float* from, Op* to) HWY_ATTR {
+      for (int part = 0; part < kParts; ++part) {
+        store_bf16(part_of<Op>(hn::Load(d, from), part),
+                   part_of<Op>(hn::Load(d, from + kLanes), part), to + part * kLaneStride);
+      }
+    };
     for (int c = begin; c < end; c += 2) {
-      for (int x = lane; x < lane + lanes; x += kStep) {
-        const auto at = [&](const float* panel, int j, int i) {
-          return hn::Load(d, panel + (c + j) * kLaneStride + x + i * kLanesOf<float>);
-        };
-        for (int j = 0; j < 2; ++j) {
-          store_bf16(at(p, j, 0), at(p, j, 1), p_rows + (c + j) * kLaneStride + x);
-          store_bf16(at(d_s, j, 0), at(d_s, j, 1), d_s_rows + (c + j) * kLaneStride + x);
+      for (int x = lane; x < lane + lanes; x += 2 * kLanes) {
+        for (int j = c; j < c + 2; ++j) {
+          store_row(p + j * kLaneStride + x, p_rows + j * kRowStride<Op> + x);
+          store_row(d_s + j * kLaneStride + x, d_s_rows + j * kRowStride<Op> + x);
         }
-        for (int i = 0; i < 2; ++i) {
-          store_words(pair_words(at(d_s, 0, i), at(d_s, 1, i)),
-                      d_s_depth + c * kLaneStride + 2 * (x + i * kLanesOf<float>));
+        for (int i = x; i < x + 2 * kLanes; i += kLanes) {
+          const float* at = d_s + c * kLaneStride + i;
+          const Vec<float> pair[2] = {hn::Load(d, at), hn::Load(d, at + kLaneStride)};
+          store_depth(pair, d_s_depth + c * kRowStride<Op> + 2 * i);
         }
       }
     }
@@ -199,7 +227,7 @@ struct DotUnit {
 
 #ifndef FOVEA_TILES
 template <>
-struct MatrixUnit<BFloat16> : DotUnit {};
+struct MatrixUnit<BFloat16> : DotUnit<BFloat16> {};
 #endif
 
 }  // namespace
