@@ -14,6 +14,8 @@ void require(bool condition, const std::string& expected, const std::string& fou
   if (!condition) throw InputError("Attention: expected " + expected + ", found " + found);
 }
 
+bool is_mixer(Mechanism m) { return m != Mechanism::kSoftmax && m != Mechanism::kLinear; }
+
 void complete(AttentionOptions& o) {
   if (o.kv_heads() == 0) o.kv_heads(o.heads());
   if (o.memory_dim() == 0) o.memory_dim(o.model_dim());
@@ -26,11 +28,19 @@ void complete(AttentionOptions& o) {
   require(o.kv_heads() > 0 && o.heads() % o.kv_heads() == 0, "kv_heads that divide heads",
           std::to_string(o.kv_heads()) + " and " + heads);
   require(o.dropout() >= 0 && o.dropout() < 1, "dropout in [0, 1)", std::to_string(o.dropout()));
-  if (o.mechanism() == Mechanism::kLinear) {
+  if (o.mechanism() != Mechanism::kSoftmax) {
     require(o.pattern() == Pattern() || o.pattern() == Pattern::parse("causal"),
-            "pattern full or causal with linear attention", o.pattern().to_string());
+            std::string("pattern full or causal with ") + name_of(o.mechanism()) + " attention",
+            o.pattern().to_string());
     require(!o.cross() || o.pattern() == Pattern(), "pattern full in linear cross-attention",
             o.pattern().to_string());
+  }
+  if (is_mixer(o.mechanism())) {
+    require(!o.cross(), std::string("self-attention with ") + name_of(o.mechanism()),
+            "cross-attention");
+    require(o.kv_heads() == o.heads(),
+            std::string("as many kv_heads as heads with ") + name_of(o.mechanism()),
+            std::to_string(o.kv_heads()) + " and " + heads);
   }
   require(!(o.cross() && o.rotary()), "rotary positions in self-attention only",
           "rotary cross-attention");
@@ -64,6 +74,16 @@ AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options
   const int64_t dim = options.model_dim();
   head_dim_ = dim / options.heads();
   pattern_text_ = options.pattern().to_string();
+  if (is_mixer(options.mechanism())) {
+    mixer_ = register_module("mixer", LinearMixer(LinearMixerOptions()
+                                                      .mechanism(options.mechanism())
+                                                      .model_dim(dim)
+                                                      .heads(options.heads())
+                                                      .causal(options.pattern() != Pattern())
+                                                      .rotary(options.rotary())
+                                                      .rope_theta(options.rope_theta())));
+    return;
+  }
   const int64_t kv_features = 2 * options.kv_heads() * head_dim_;
   if (options.cross()) {
     query_ = register_module("query", make_linear(dim, dim, options.bias()));
@@ -83,6 +103,7 @@ at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing) {
   TORCH_CHECK(!options.cross(), "Attention: cross-attention needs a memory");
   TORCH_CHECK(x.dim() == 2 && x.size(0) == packing.tokens, "Attention: expected x [",
               packing.tokens, ", ", options.model_dim(), "], got ", x.sizes());
+  if (mixer_) return mixer_(x, packing);
   const int64_t heads = options.heads(), kv_heads = options.kv_heads();
   at::Tensor qkv = qkv_(x).view({packing.tokens, heads + 2 * kv_heads, head_dim_});
   if (options.rotary()) {

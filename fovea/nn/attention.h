@@ -3,6 +3,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
+#include "fovea/nn/linear_mixer.h"
 #include "fovea/nn/packing.h"
 #include "fovea/pattern/layer_attention.h"
 
@@ -16,7 +17,8 @@ struct AttentionOptions {
   TORCH_ARG(bool, cross) = false;      ///< keys and values come from another sequence
   TORCH_ARG(int64_t, memory_dim) = 0;  ///< features of that sequence; 0 means model_dim
   TORCH_ARG(Pattern, pattern);         ///< full unless set; `segments` is added by itself
-  TORCH_ARG(Mechanism, mechanism) = Mechanism::kSoftmax;  ///< linear: pattern full or causal
+  /// Others than softmax: pattern full or causal, or causal only; see LinearMixer.
+  TORCH_ARG(Mechanism, mechanism) = Mechanism::kSoftmax;
   TORCH_ARG(bool, rotary) = false;  ///< rotate queries and keys by position (self only)
   TORCH_ARG(double, rope_theta) = 10000;
   TORCH_ARG(double, dropout) = 0;  ///< of softmax's weights, in training
@@ -25,7 +27,8 @@ struct AttentionOptions {
 /// Multi-head attention over packed documents (Vaswani et al. 2017, §3.2.2), with fewer key heads
 /// where asked (GQA, Ainslie et al. 2023) and exact attention over any pattern (ops/attention.h),
 /// or linear attention with features elu + 1 (ops/linear_attention.h; positions are rotated before
-/// the map, as Zhang et al. 2024, LoLCATs, do).
+/// the map, as Zhang et al. 2024, LoLCATs, do). With any other mechanism the layer is a LinearMixer
+/// of the same options, whose parameters lie under mixer.*; self-attention only, kv_heads = heads.
 ///
 /// Self: x [T, E] to [T, E]; parameters qkv.weight [(Hq + 2 Hkv) D, E] (rows: queries, keys,
 /// values) and output.weight. Cross: queries from x, keys and values from memory [M, E']; query,
@@ -51,6 +54,7 @@ class AttentionImpl : public torch::nn::Module {
 
   int64_t head_dim_;
   std::string pattern_text_;
+  LinearMixer mixer_{nullptr};
   torch::nn::Linear qkv_{nullptr}, query_{nullptr}, key_value_{nullptr}, output_{nullptr};
 };
 TORCH_MODULE(Attention);

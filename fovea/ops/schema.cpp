@@ -76,6 +76,11 @@ TORCH_LIBRARY(fovea, m) {
   def("attention_decode(Tensor q, Tensor k_cache, Tensor v_cache, Tensor lengths, *, Tensor? "
       "block_table=None, bool ring=False, int window=0, float? scale=None) -> (Tensor o, Tensor "
       "lse)");
+  def("short_convolution(Tensor x, Tensor weight, Tensor cu_seqlens, Tensor? initial_state=None) "
+      "-> "
+      "(Tensor y, Tensor final_state)");
+  def("short_convolution_backward(Tensor d_y, Tensor x, Tensor weight, Tensor cu_seqlens, Tensor? "
+      "initial_state=None) -> (Tensor d_x, Tensor d_weight, Tensor d_initial_state)");
   def("dropout(Tensor x, float p, SymInt seed, *, Tensor? residual=None) -> Tensor");
   def("rotary(Tensor x, Tensor table, Tensor positions, int heads, bool inverse=False) -> Tensor");
 }

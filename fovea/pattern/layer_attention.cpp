@@ -1,23 +1,71 @@
 #include "fovea/pattern/layer_attention.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "fovea/core/status.h"
 #include "fovea/pattern/pattern_node.h"
 
 namespace fovea {
+namespace {
+
+struct Description {
+  Mechanism mechanism;
+  const char* name;
+  const char* text;
+};
+
+constexpr Description kDescriptions[] = {
+    {Mechanism::kSoftmax, "softmax", ""},
+    {Mechanism::kLinear, "linear",
+     "keys and values are summed up in a state of fixed size that every query reads; the cost "
+     "grows "
+     "with the length, not with the pairs"},
+    {Mechanism::kPerformer, "performer",
+     "softmax's weights from random features, summed up in a state of fixed size"},
+    {Mechanism::kBased, "based",
+     "softmax's weights to second order in 16 numbers, summed up in a state of fixed size"},
+    {Mechanism::kHedgehog, "hedgehog", "learned features, summed up in a state of fixed size"},
+    {Mechanism::kRetNet, "retnet", "a state that fades at a fixed rate for each head; causal"},
+    {Mechanism::kGla, "gla", "a state each of whose channels fades as the token says; causal"},
+    {Mechanism::kMamba2, "mamba2",
+     "a state that fades and grows as the token says, after a short convolution; causal"},
+    {Mechanism::kDeltaNet, "deltanet",
+     "a state in which a key's value is replaced, after a short convolution; causal"},
+    {Mechanism::kGatedDeltaNet, "gated_deltanet",
+     "a state that fades as the token says and in which a key's value is replaced, after a short "
+     "convolution; causal"},
+};
+
+const Description& description_of(Mechanism mechanism) {
+  return *std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
+                       [&](const Description& d) { return d.mechanism == mechanism; });
+}
+
+}  // namespace
+
+const char* name_of(Mechanism mechanism) { return description_of(mechanism).name; }
+
+bool find_mechanism(std::string_view name, Mechanism* mechanism) {
+  for (const Description& d : kDescriptions) {
+    if (d.mechanism == Mechanism::kSoftmax || name != d.name) continue;
+    *mechanism = d.mechanism;
+    return true;
+  }
+  return false;
+}
 
 std::string LayerAttention::to_string() const {
   if (mechanism == Mechanism::kSoftmax) return pattern.to_string();
-  return pattern == Pattern() ? "linear" : "linear(" + pattern.to_string() + ")";
+  const std::string name = name_of(mechanism);
+  const bool plain = !reads_both_sides(mechanism) || pattern == Pattern();
+  return plain ? name : name + "(" + pattern.to_string() + ")";
 }
 
 std::vector<std::string> explain(const LayerAttention& attention) {
   std::vector<std::string> lines = explain(attention.pattern);
-  if (attention.mechanism == Mechanism::kLinear) {
-    lines.push_back(attention.to_string() +
-                    ": keys and values are summed up in a state of fixed size that every query "
-                    "reads; the cost grows with the length, not with the pairs");
+  if (attention.mechanism != Mechanism::kSoftmax) {
+    lines.push_back(attention.to_string() + ": " + description_of(attention.mechanism).text);
   }
   return lines;
 }

@@ -12,11 +12,31 @@ namespace fovea {
 /// How a layer weighs what its pattern lets it see.
 enum class Mechanism : uint8_t {
   kSoftmax,  ///< exactly, over any pattern
-  kLinear,   ///< features elu + 1 summed up in a state (Katharopoulos et al. 2020); full or causal
+  // Through a state of fixed size; full or causal.
+  kLinear,     ///< features elu + 1 (Katharopoulos et al. 2020)
+  kPerformer,  ///< positive random features (Choromanski et al. 2021)
+  kBased,      ///< the exponential's Taylor terms (Arora et al. 2024)
+  kHedgehog,   ///< learned features (Zhang et al. 2024)
+  // Through a state that every step changes: causal, also in an encoder.
+  kRetNet,         ///< a decay a head (Sun et al. 2023)
+  kGla,            ///< a decay a step and channel (Yang et al. 2024)
+  kMamba2,         ///< a decay a step, keys shared by all heads (Dao and Gu 2024)
+  kDeltaNet,       ///< delta writes (Yang et al. 2024)
+  kGatedDeltaNet,  ///< delta writes and a decay a step (Yang et al. 2025)
 };
 
-/// The attention of one layer as command line and configs write it: a pattern, `linear`, or
-/// `linear(causal)`.
+/// As configs write it: linear, performer, based, hedgehog, retnet, gla, mamba2, deltanet,
+/// gated_deltanet; softmax for kSoftmax, which is never written.
+const char* name_of(Mechanism mechanism);
+
+/// Whether an encoder's queries may read all keys of a sequence, not only those before them.
+constexpr bool reads_both_sides(Mechanism mechanism) { return mechanism <= Mechanism::kHedgehog; }
+
+/// The mechanism of a name that may stand in a layer list; false for others.
+bool find_mechanism(std::string_view name, Mechanism* mechanism);
+
+/// The attention of one layer as command line and configs write it: a pattern, or a mechanism's
+/// name, those that read both sides with `(causal)` where they should not.
 struct LayerAttention {
   Mechanism mechanism = Mechanism::kSoftmax;
   Pattern pattern;

@@ -45,8 +45,8 @@ std::string_view nearest_name(std::string_view name) {
 }
 
 bool is_mechanism(std::string_view name) {
-  for (std::string_view m : {"linear", "hierarchical", "additive", "delta", "retention",
-                             "performer", "linformer", "nystrom", "compressed", "moba", "nsa"}) {
+  for (std::string_view m : {"hierarchical", "additive", "delta", "retention", "linformer",
+                             "nystrom", "compressed", "moba", "nsa"}) {
     if (name == m) return true;
   }
   return false;
@@ -66,9 +66,8 @@ class Parser {
     std::vector<LayerEntry> entries;
     do {
       LayerEntry entry{Mechanism::kSoftmax, nullptr, 1};
-      if (accept_word("linear")) {
-        entry.mechanism = Mechanism::kLinear;
-        entry.node = seen_by_linear();
+      if (accept_mechanism(&entry.mechanism)) {
+        entry.node = seen_by(entry.mechanism);
       } else {
         entry.node = union_expression(0);
       }
@@ -84,22 +83,32 @@ class Parser {
   }
 
  private:
-  // What follows `linear`: nothing or (causal) or (full).
-  NodePtr seen_by_linear() {
-    std::string_view name = "full";
+  bool accept_mechanism(Mechanism* mechanism) {
+    const size_t at = skip_blanks();
+    if (find_mechanism(word(), mechanism)) return true;
+    pos_ = at;
+    return false;
+  }
+
+  // What follows a mechanism's name: nothing or (causal), or (full) where it reads both sides.
+  NodePtr seen_by(Mechanism mechanism) {
+    const std::string mechanism_name = name_of(mechanism);
+    const bool both = reads_both_sides(mechanism);
+    std::string_view name = both ? "full" : "causal";
     const size_t open = skip_blanks();
     if (accept('(')) {
       const size_t at = skip_blanks();
       name = word();
-      if (name != "causal" && name != "full") {
-        fail(at, "expected linear, linear(full) or linear(causal)");
+      if (name != "causal" && !(both && name == "full")) {
+        fail(at, "expected " + mechanism_name + (both ? ", " + mechanism_name + "(full)" : "") +
+                     " or " + mechanism_name + "(causal)");
       }
       close(open);
     }
     const size_t at = skip_blanks();
     if (at < text_.size() && (text_[at] == '|' || text_[at] == '&')) {
-      fail(at, "expected linear to be the whole attention of a layer, got " + found() +
-                   ": only patterns are joined");
+      fail(at, "expected " + mechanism_name + " to be the whole attention of a layer, got " +
+                   found() + ": only patterns are joined");
     }
     return parse_pattern_text(name);
   }
@@ -147,11 +156,15 @@ class Parser {
 
   [[noreturn]] void unknown(std::string_view name, size_t at) {
     const std::string got = "\"" + std::string(name.substr(0, 32)) + "\"";
+    Mechanism known;
+    if (find_mechanism(name, &known)) {
+      fail(at, "expected a pattern, got the mechanism " + got +
+                   ", which is the whole attention of a layer");
+    }
     if (is_mechanism(name)) {
       fail(at, "expected a pattern, got the mechanism " + got +
-                   (name == "linear" ? ", which is the whole attention of a layer"
-                                     : "; mechanisms other than linear and softmax over a pattern "
-                                       "cannot be written here yet"));
+                   "; mechanisms other than softmax over a pattern and those that are the whole "
+                   "attention of a layer cannot be written here yet");
     }
     const std::string_view near = nearest_name(name);
     if (!near.empty()) {
@@ -251,14 +264,6 @@ class Parser {
     if (pos_ >= text_.size() || text_[pos_] != c) return false;
     ++pos_;
     return true;
-  }
-
-  /// Takes `expected` where it is the next word.
-  bool accept_word(std::string_view expected) {
-    const size_t begin = skip_blanks();
-    if (word() == expected) return true;
-    pos_ = begin;
-    return false;
   }
 
   size_t skip_blanks() {

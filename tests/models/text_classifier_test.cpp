@@ -32,6 +32,25 @@ PackedBatch batch_of(const std::vector<int64_t>& lengths) {
   return {torch::randint(50, {offsets.back()}, torch::kLong), torch::tensor(offsets, torch::kInt)};
 }
 
+TEST(TextClassifierTest, ParametersOfEveryMechanismAreTheSpecs) {
+  for (const char* attention : {"linear", "performer", "based", "hedgehog", "retnet", "gla",
+                                "mamba2", "deltanet", "gated_deltanet", "window(4), gla"}) {
+    auto config = example();
+    config.attention = attention;
+    config.heads = config.kv_heads = 2;
+    config.model_dim = 32;
+    TextClassifier model(config);
+    std::vector<TensorSpec> specs;
+    for (const auto& p : model->named_parameters()) {
+      specs.push_back({p.key(), p.value().sizes().vec()});
+    }
+    EXPECT_EQ(specs, config.tensor_specs()) << attention;
+    const at::Tensor logits = model->forward(batch_of({3, 9}));
+    logits.sum().backward();
+    EXPECT_TRUE(logits.isfinite().all().item<bool>()) << attention;
+  }
+}
+
 TEST(TextClassifierTest, ParametersAreTheSpecs) {
   for (const char* positions : {"rotary", "learned", "sinusoidal", "none"}) {
     for (const char* norm : {"pre", "post"}) {

@@ -183,6 +183,11 @@ TEST(LayerAttention, LinearStandsAlone) {
     }
     return "none";
   };
+  EXPECT_THAT(layer_texts("performer(causal), gated_deltanet*2, gla(causal)", 4),
+              ElementsAre("performer(causal)", "gated_deltanet", "gated_deltanet", "gla"));
+  EXPECT_THAT(error_of_layers("retnet(full)"), HasSubstr("expected retnet or retnet(causal)"));
+  EXPECT_THAT(error_of_layers("gla|window(3)"), HasSubstr("expected gla to be the whole"));
+  EXPECT_THAT(error_of("window(3)|mamba2"), HasSubstr("the whole attention of a layer"));
   EXPECT_THAT(error_of_layers("linear|full"), HasSubstr("only patterns are joined"));
   EXPECT_THAT(error_of_layers("full & linear"), HasSubstr("the whole attention of a layer"));
   EXPECT_THAT(error_of_layers("linear(window(3))"), HasSubstr("linear, linear(full) or"));

@@ -159,7 +159,7 @@ bool terminal_has_unicode() {
   return false;
 }
 
-bool is_linear(const Drawn& drawn) { return drawn.attention.mechanism == Mechanism::kLinear; }
+bool is_linear(const Drawn& drawn) { return drawn.attention.mechanism != Mechanism::kSoftmax; }
 
 void print_explanation(const Drawn& drawn) {
   std::printf("\n");
@@ -184,7 +184,7 @@ void print_text(const Drawn& drawn, const PlanOptions& options) {
   std::printf("\npairs  %s, %.3g %% of %s\n", grouped(c.pairs).c_str(), 100 * share_of(plan),
               grouped(plan.q_len() * plan.kv_len()).c_str());
   if (is_linear(drawn)) {
-    std::printf("cost   linear: %s keys into, %s queries from a state of D x (Dv + 1) a head\n",
+    std::printf("cost   linear: %s keys into, %s queries from a state of fixed size a head\n",
                 grouped(plan.kv_len()).c_str(), grouped(plan.q_len()).c_str());
     if (options.explain) print_explanation(drawn);
     return;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fovea/core/status.h"
+#include "fovea/nn/mixer_shapes.h"
 #include "fovea/pattern/layer_attention.h"
 
 namespace fovea::models {
@@ -200,6 +201,15 @@ void check_attention(const TextClassifierConfig& c, std::string_view place) {
     fail(place, "attention", error.what());
   }
   for (const LayerAttention& layer : layers) {
+    if (layer.mechanism != Mechanism::kSoftmax && layer.mechanism != Mechanism::kLinear) {
+      const std::string unmet = nn::unmet_of_mixer(layer.mechanism, c.model_dim, c.heads);
+      if (!unmet.empty()) fail(place, "attention", "expected " + unmet);
+      if (c.kv_heads != c.heads) {
+        fail(place, "kv_heads",
+             "expected as many as heads with " + layer.to_string() + ", found " +
+                 std::to_string(c.kv_heads));
+      }
+    }
     if (!layer.pattern.uses_inputs()) continue;
     fail(place, "attention",
          "expected patterns without per-batch tensors (packed documents are kept apart anyway), "
@@ -274,11 +284,19 @@ std::vector<TensorSpec> TextClassifierConfig::tensor_specs() const {
   add("embeddings.tokens.weight", {vocab_size, model_dim});
   if (positions == "learned") add("embeddings.positions.weight", {max_length, model_dim});
   add_norm("embeddings.norm");
+  const std::vector<LayerAttention> attentions = parse_layers(attention, layers);
   for (int64_t i = 0; i < layers; ++i) {
     const std::string layer = "encoder.layers." + std::to_string(i) + ".";
     const int64_t head_dim = model_dim / heads;
-    add_linear(layer + "attention.qkv", model_dim, (heads + 2 * kv_heads) * head_dim);
-    add_linear(layer + "attention.output", model_dim, model_dim);
+    const Mechanism mechanism = attentions[static_cast<size_t>(i)].mechanism;
+    if (mechanism == Mechanism::kSoftmax || mechanism == Mechanism::kLinear) {
+      add_linear(layer + "attention.qkv", model_dim, (heads + 2 * kv_heads) * head_dim);
+      add_linear(layer + "attention.output", model_dim, model_dim);
+    } else {
+      for (auto& [name, shape] : nn::mixer_parameters(mechanism, model_dim, heads)) {
+        add(layer + "attention.mixer." + name, std::move(shape));
+      }
+    }
     add_norm(layer + "attention_norm");
     add_linear(layer + "feed_forward.input", model_dim, gated ? 2 * ff_dim : ff_dim);
     add_linear(layer + "feed_forward.output", ff_dim, model_dim);

@@ -55,7 +55,7 @@ struct TextClassifierConfig {
   /// with a file's header before it allocates anything.
   std::vector<TensorSpec> tensor_specs() const;
 
-  /// Trainable numbers in tensor_specs().
+  /// Numbers in tensor_specs().
   int64_t parameter_count() const;
 
   friend bool operator==(const TextClassifierConfig&, const TextClassifierConfig&) = default;
