@@ -1,57 +1,36 @@
 #include "fovea/attention/attention.h"
 
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <new>
 
+#include "fovea/attention/call_report.h"
 #include "fovea/attention/conditions.h"
 #include "fovea/attention/launch.h"
-#include "fovea/core/log.h"
 
 namespace fovea {
 namespace {
 
-bool verbose() {
-  static const bool value = [] {
-    const char* text = std::getenv("FOVEA_VERBOSE");
-    return text && *text && std::string_view(text) != "0";
-  }();
-  return value;
-}
-
-/// Times a call and says, under FOVEA_VERBOSE, what it was: one line.
-class CallReport {
- public:
-  CallReport(const AttentionProblem& problem, const kernels::Engine& engine, const char* direction)
-      : problem_(problem), engine_(engine), direction_(direction) {}
-
-  ~CallReport() {
-    if (!verbose()) return;
-    const double ms =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
-            .count();
-    const Sizes n(problem_);
-    const BlockPlan::Counts& tiles = problem_.plans->plan(0, 0).counts();
-    const auto ll = [](int64_t value) { return static_cast<long long>(value); };
-    char line[400];
-    std::snprintf(line, sizeof line,
-                  "attention b%lld_h%lld_kv%lld_q%lld_k%lld_d%d_v%d_%s_%s engine %s threads %d "
-                  "plans %zu tiles full %lld banded %lld interval %lld bitmap %lld empty %lld "
-                  "ms %.3f",
-                  ll(n.batch), ll(n.heads), ll(n.kv_heads), ll(n.q_len), ll(n.kv_len), n.head_dim,
-                  n.value_dim, name_of(problem_.q.dtype), direction_, engine_.name, num_threads(),
-                  problem_.plans->plans().size(), ll(tiles.full), ll(tiles.banded),
-                  ll(tiles.interval), ll(tiles.bitmap), ll(tiles.empty), ms);
-    log_info(line);
+/// A call as a case id but for its pattern, of which the plan knows the tiles: those of its first
+/// batch element and head.
+std::string describe(const AttentionProblem& problem, const char* direction) {
+  const Sizes n(problem);
+  std::string text = sizes_text(n.batch, n.heads, n.kv_heads, n.q_len, n.kv_len, n.head_dim,
+                                n.value_dim, problem.q.dtype) +
+                     '_' + direction;
+  if (problem.precision != Float32Precision::kHighest) {
+    text += std::string("_") + name_of(problem.precision);
   }
-
- private:
-  const AttentionProblem& problem_;
-  const kernels::Engine& engine_;
-  const char* direction_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
+  const BlockPlan::Counts& tiles = problem.plans->plan(0, 0).counts();
+  const auto add = [&](const char* name, int64_t count) {
+    text += ' ' + std::string(name) + ' ' + std::to_string(count);
+  };
+  add("plans", static_cast<int64_t>(problem.plans->plans().size()));
+  add("tiles full", tiles.full);
+  add("banded", tiles.banded);
+  add("interval", tiles.interval);
+  add("bitmap", tiles.bitmap);
+  add("empty", tiles.empty);
+  return text;
+}
 
 /// Picks the engine, runs `body` with its table, and turns a failed allocation into a status.
 template <typename Body>
@@ -59,7 +38,7 @@ Status run(const AttentionProblem& problem, const char* direction, const Body& b
   if (problem.q.shape[0] == 0 || problem.q.shape[1] == 0) return {};
   try {
     const kernels::Engine& engine = kernels::engine_for(problem.q.dtype, problem.precision);
-    const CallReport report(problem, engine, direction);
+    const CallReport report(engine, [&] { return describe(problem, direction); });
     engine.with_kernels(problem.q.dtype, problem.precision, body);
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "attention: no memory for the scratch of this problem"};

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "fovea/attention/call_report.h"
 #include "fovea/attention/conditions.h"
 #include "fovea/attention/launch.h"
 #include "fovea/attention/scratch.h"
@@ -70,6 +71,20 @@ class Decode {
       part_o_ = AlignedBuffer<T>(tasks_.size() * kTile * static_cast<size_t>(value_dim_));
       part_lse_ = AlignedBuffer<T>(tasks_.size() * kTile);
     }
+  }
+
+  /// Sizes, with the longest sequence, and the key tiles that are read.
+  std::string describe() const {
+    int64_t longest = 0, key_tiles = 0;
+    for (int64_t b = 0; b < p_.q.shape[0]; ++b) {
+      longest = std::max<int64_t>(longest, p_.lengths[b]);
+    }
+    for (const RowTile& tile : tiles_) key_tiles += tile.end - tile.begin;
+    std::string text = sizes_text(p_.q.shape[0], p_.q.shape[1], p_.cache.k.shape[1], q_len_,
+                                  longest, head_dim_, value_dim_, p_.q.dtype) +
+                       "_decode";
+    if (p_.window > 0) text += "_causal" + std::to_string(p_.window);
+    return text + " tiles " + std::to_string(key_tiles);
   }
 
   void run() {
@@ -457,8 +472,11 @@ Status attention_decode(const DecodeProblem& problem, const TensorView& o, const
   try {
     // f32 at the highest precision: few queries wait for memory, not for products.
     const kernels::Engine& engine = kernels::engine_for(problem.q.dtype);
-    engine.with_kernels(problem.q.dtype, Float32Precision::kHighest,
-                        [&](const auto& kernels) { Decode(problem, o, lse, kernels).run(); });
+    engine.with_kernels(problem.q.dtype, Float32Precision::kHighest, [&](const auto& kernels) {
+      Decode decode(problem, o, lse, kernels);
+      const CallReport report(engine, [&] { return decode.describe(); });
+      decode.run();
+    });
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "attention_decode: no memory for the partial results"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set
