@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the README's results tables from bench/results/*.jsonl.
+"""Makes the tables of README.md and docs/performance.md from bench/results/*.jsonl.
 
-    scripts/update_tables.py            rewrites README.md between its <!-- results --> marks
-    scripts/update_tables.py --check    fails when the README is not what the results say
+    scripts/update_tables.py            rewrites both between their <!-- results --> marks
+    scripts/update_tables.py --check    fails when they are not what the results say
+
+The plots of docs/performance.md are scripts/plot_performance.py's.
 """
 import json
 import re
@@ -26,19 +28,26 @@ def table(header, rows):
     return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
 
 
-def attention():
-    """bench/attention.py: the machine's line, then a line for each case and contestant."""
-    rows = rows_of("attention.jsonl")
-    if not rows:
-        return []
-    machine, cases = rows[0], {}
+def case_rows(name):
+    """(machine's line, case -> contestant -> row) of a file that compares contestants on cases."""
+    rows, cases = rows_of(name), {}
     for row in rows[1:]:
         cases.setdefault(row["case"], {})[row["contestant"]] = row
+    return rows[0] if rows else None, cases
+
+
+def attention(wanted=lambda case: True):
+    """bench/attention.py: the machine's line, then a line for each case and contestant."""
+    machine, cases = case_rows("attention.jsonl")
+    if not machine:
+        return []
     peaks, body = machine["peak_gflops"], []
     for case, by_name in cases.items():
+        if not wanted(case):
+            continue
         ours, theirs = by_name["fovea"], by_name["torch.sdpa"]
         flex = by_name.get("torch.flex")
-        peak = peaks[re.search("_(f32|bf16)_", case)[1]]
+        peak = peaks[re.search("_(f32|bf16|f16)_", case)[1]]
         body.append([f"`{case}`", ours["gflops"], f"{100 * ours['gflops'] / peak:.0f} %",
                      theirs["gflops"], flex["gflops"] if flex else "", f"{ours['ratio']}x"])
     return [f"**Attention**, GFLOP/s beside PyTorch {machine['torch']} in one process ({machine['machine']}, "
@@ -46,6 +55,69 @@ def attention():
             f"{peaks['bf16']:.0f} ({machine['isa']['bf16']}); "
             f"`bench/attention.py`, {machine['date']}):", "",
             *table(["case", "fovea", "of its peak", "SDPA", "FlexAttention", "against SDPA"], body), ""]
+
+
+def runtimes():
+    """bench/runtimes.py: forward in other runtimes."""
+    machine, cases = case_rows("runtimes.jsonl")
+    if not machine:
+        return []
+    names = ["torch.sdpa", "openvino", "onnxruntime.mha", "onnxruntime.attention", "onnxruntime.gqa", "ggml"]
+    body = []
+    for case, by_name in cases.items():
+        speeds = {name: by_name[name]["gflops"] for name in names if name in by_name}
+        best = max(speeds.values())
+        body.append([f"`{case}`", by_name["fovea"]["gflops"],
+                     *(f"**{speeds[n]}**" if speeds.get(n) == best else speeds.get(n, "") for n in names),
+                     f"{by_name['fovea']['gflops'] / best:.2f}x"])
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return [f"GFLOP/s, forward, {machine['threads']} threads of {machine['machine']}, each runtime in a process of its own, "
+            f"{machine['rounds']} rounds in turn ({versions}; `bench/runtimes.py`, {machine['date']}):", "",
+            *table(["case", "fovea", "PyTorch SDPA", "OpenVINO", "ORT MultiHeadAttention", "ORT Attention",
+                    "ORT GroupQueryAttention", "ggml", "against the best"], body), ""]
+
+
+def cases_alone(name, text):
+    """`fovea bench attention --json`: cases without a peer."""
+    rows = [row for row in rows_of(name) if "error" not in row]
+    if not rows:
+        return []
+    body = [[f"`{row['case']}`", f"{row['ms_min']:.2f}", f"{row['gflops_best']:.0f}",
+             f"{100 * row['gflops_best'] / row['peak_gflops']:.0f} %", f"{row['bytes_peak'] / 2**20:,.0f}"] for row in rows]
+    return [f"{text} ({rows[0]['machine']}, {rows[0]['threads']} threads; `fovea bench attention --file "
+            f"bench/cases/{name.replace('jsonl', 'txt')} --json`):", "",
+            *table(["case", "ms", "GFLOP/s", "of the peak", "peak MiB, inputs and outputs included"], body), ""]
+
+
+def idiap():
+    """bench/idiap.py: the machine's line, then a line for each contestant."""
+    rows = rows_of("idiap.jsonl")
+    if not rows:
+        return []
+    pairs = {}
+    for row in rows[1:]:
+        pairs.setdefault((row["work"], row["step"]), {})[row["contestant"]] = row
+    body = [[*key, pair["fovea"]["ms_min"], pair["idiap"]["ms_min"], f"{pair['fovea']['ratio']}x"]
+            for key, pair in pairs.items()]
+    return [f"ms, 12 heads of 64, 4,096 tokens, f32, {rows[0]['threads']} threads of {rows[0]['machine']}, in turns "
+            f"(`bench/idiap.py`, {rows[0]['date']}):", "",
+            *table(["work", "step", "fovea", "idiap fast-transformers", "ratio"], body), ""]
+
+
+def accuracy():
+    """bench/accuracy.py: largest and mean error against double precision."""
+    rows = rows_of("accuracy.jsonl")
+    if not rows:
+        return []
+    contestants = list(dict.fromkeys(row["contestant"] for row in rows[1:]))
+    errors = {}
+    for row in rows[1:]:
+        errors.setdefault((row["dtype"], row["pattern"], row["tensor"]), {})[row["contestant"]] = (
+            f"{row['max_error']:.1e} ({row['mean_error']:.1e})")
+    body = [[*key, *(by_name.get(name, "") for name in contestants)] for key, by_name in errors.items()]
+    return [f"Largest (mean) error of {rows[0]['shape']}, relative to the largest element of the truth in double "
+            f"precision (`bench/accuracy.py`, {rows[0]['date']}):", "",
+            *table(["storage", "pattern", "tensor", *contestants], body), ""]
 
 
 def models():
@@ -87,16 +159,30 @@ def training():
                    body), ""]
 
 
+def readme():
+    shown = set((ROOT / "bench/cases/peers.txt").read_text().split())
+    return attention(shown.__contains__) + models() + training()
+
+
+def performance():
+    return ["## Beside PyTorch", "", *attention(), "## Beside other runtimes", "", *runtimes(),
+            "## Beside idiap's fast-transformers", "", *idiap(),
+            "## How the cost grows", "",
+            *cases_alone("scaling.jsonl", "Lengths, heads, patterns with as many pairs, packed documents"),
+            "## What modifications of scores cost", "", *cases_alone("scores.jsonl", "One thing at a time"),
+            "## Whole models", "", *models(), "## Accuracy", "", *accuracy()]
+
+
 def main():
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    made = text[:begin] + "\n" + "\n".join(attention() + models() + training()) + text[end:]
-    if "--check" in sys.argv[1:]:
-        if made != text:
-            sys.exit("README.md: the tables are not those of bench/results; run scripts/update_tables.py")
-    else:
-        readme.write_text(made)
+    for name, lines in (("README.md", readme()), ("docs/performance.md", performance())):
+        path = ROOT / name
+        text = path.read_text()
+        begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+        made = text[:begin] + "\n" + "\n".join(lines) + text[end:]
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif made != text:
+            sys.exit(f"{name}: the tables are not those of bench/results; run scripts/update_tables.py")
 
 
 if __name__ == "__main__":
