@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = {"ours": "torch", "torch_sdpa": "torch", "openvino_sdpa": "openvino", "onnx_runtime": "onnxruntime", "ggml": "llama_cpp"}
 
 
-def times_of(run, budget_seconds=1.5, least=5, most=40):
+def times_of(run, budget_seconds, least=5, most=40):
     for _ in range(2):
         run()
     times, started = [], time.perf_counter()
@@ -34,7 +34,7 @@ def times_of(run, budget_seconds=1.5, least=5, most=40):
     return times
 
 
-def child(peer, threads, ids):
+def child(peer, threads, seconds, ids):
     """Times one peer on all cases; prints a row for each contestant."""
     import torch
 
@@ -49,7 +49,7 @@ def child(peer, threads, ids):
             _, reference, truth = next(torch_sdpa.contestants(case, threads))
             reference()
             for name, run, output in module.contestants(case, threads):
-                times = times_of(run)
+                times = times_of(run, seconds)
                 error = (output().float() - truth().float()).norm() / truth().float().norm()
                 bound = 1e-3 if case.dtype == torch.float32 else 2e-2
                 if not error < bound:
@@ -62,6 +62,7 @@ def main():
     parser.add_argument("--cases", type=Path, default=ROOT / "bench/cases/runtimes.txt")
     parser.add_argument("--case", action="append")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="for each case, round and contestant [1.5]")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -69,11 +70,11 @@ def main():
 
     ids = args.case or read_cases(args.cases)
     if args.child:
-        return child(args.child, args.threads, ids)
+        return child(args.child, args.threads, args.seconds, ids)
     present = [peer for peer, package in PEERS.items() if importlib.util.find_spec(package)]
     for peer in PEERS.keys() - set(present):
         print(f"bench/runtimes.py: {PEERS[peer]} is not installed: left out", file=sys.stderr)
-    rows, command = {}, [sys.executable, __file__, "--threads", str(args.threads)]
+    rows, command = {}, [sys.executable, __file__, "--threads", str(args.threads), "--seconds", str(args.seconds)]
     command += [word for case in ids for word in ("--case", case)]
     environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
     for _ in range(args.rounds):
