@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Times fovea's attention beside PyTorch's own in one process, through the same door.
 
-    .venv/bin/python bench/attention.py [--cases bench/cases/attention.txt | --case ID ...] [--flex]
+    .venv/bin/python bench/attention.py [--cases bench/cases/peers.txt | --case ID ...] [--flex] [--unfused]
 
 Ours is torch.ops.fovea.attention, theirs scaled_dot_product_attention (with a boolean mask where the
 pattern is not full or causal) and, with --flex, compiled FlexAttention (forward only: it has no
-backward on a CPU). Backward is timed as torch.autograd.grad of a kept graph. Contestants take turns;
-a turn is one call; at least 10 turns each. Allocation and plan look-up are included, the first call
-is reported apart (first_ms). Prints one JSON object a line: first the machine with the peak that
+backward on a CPU) and, with --unfused, SDPA's path of plain products and softmax. Backward is timed
+as torch.autograd.grad of a kept graph. Contestants take turns; a turn is one call; at least 10 turns
+each. Allocation and plan look-up are included, the first call is reported apart (first_ms). Prints one JSON object a line: first the machine with the peak that
 `fovea bench attention` measured in the same run, then one object for each case and contestant.
 gflops counts 4·pairs·D forward and 10·pairs·D backward over the pairs that the pattern allows.
 """
@@ -44,7 +44,16 @@ def flex_call(case):
     return lambda q, k, v: compiled(q, k, v, block_mask=blocks, enable_gqa=case.kv != case.h)
 
 
-def contestants(case, with_flex):
+def unfused(call):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def run_unfused(*operands):
+        with sdpa_kernel(SDPBackend.MATH):
+            return call(*operands)
+    return run_unfused
+
+
+def contestants(case, with_flex, with_unfused):
     """Name -> function(q, k, v) -> o."""
     import fovea
 
@@ -57,6 +66,8 @@ def contestants(case, with_flex):
     }
     if with_flex and (flex := flex_call(case)):
         calls["torch.flex"] = flex
+    if with_unfused:
+        calls["torch.unfused"] = unfused(calls["torch.sdpa"])
     return calls
 
 
@@ -66,10 +77,10 @@ def timed(function):
     return (time.perf_counter() - start) * 1e3
 
 
-def run(case, with_flex, turns):
+def run(case, with_flex, with_unfused, turns):
     q, k, v = case.tensors()
     closures, outputs, first = {}, {}, {}
-    for name, call in contestants(case, with_flex).items():
+    for name, call in contestants(case, with_flex, with_unfused).items():
         if case.backward:
             leaves = [t.clone().requires_grad_() for t in (q, k, v)]
             o = call(*leaves)
@@ -125,6 +136,7 @@ def main():
     parser.add_argument("--cases", type=Path, default=ROOT / "bench/cases/peers.txt")
     parser.add_argument("--case", action="append")
     parser.add_argument("--flex", action="store_true")
+    parser.add_argument("--unfused", action="store_true")
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--program", default=str(ROOT / "build/release/bin/fovea"))
@@ -133,7 +145,7 @@ def main():
     ids = args.case or read_cases(args.cases)
     print(json.dumps(machine(args.program, args.threads)), flush=True)
     for case_id in ids:
-        for row in run(Case(case_id), args.flex, max(10, args.turns)):
+        for row in run(Case(case_id), args.flex, args.unfused, max(10, args.turns)):
             print(json.dumps(row), flush=True)
 
 
