@@ -65,11 +65,16 @@ class Conditions {
 
   /// Queries, keys and values: rows that the engines take, of one storage type.
   void expect_operands(const TensorView& q, const TensorView& k, const TensorView& v) {
+    expect_operands(q, k, v, q.dtype);
+  }
+  /// Keys and values of `type`.
+  void expect_operands(const TensorView& q, const TensorView& k, const TensorView& v, DType type) {
     expect_operand("q", q);
     expect_operand("k", k);
     expect_operand("v", v);
-    expect_type("k", k, q.dtype);
-    expect_type("v", v, q.dtype);
+    if (q.dtype == DType::kI8) add("q of f32, bf16, f16 or f64", name_of(q.dtype));
+    expect_type("k", k, type);
+    expect_type("v", v, type);
   }
 
   std::vector<std::string> take() { return std::move(unmet_); }

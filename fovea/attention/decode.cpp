@@ -206,8 +206,19 @@ class Decode {
       const auto [k, k_follow] = row_of(p_.cache.k, tile, position);
       const auto [v, v_follow] = row_of(p_.cache.v, tile, position);
       const int64_t count = std::min({int64_t{kTile}, end - position, k_follow, v_follow});
-      kernels_.decode_keys(few, {k, v, p_.cache.k.strides[2], p_.cache.v.strides[2],
-                                 p_.cache.k.dtype, static_cast<int>(count)});
+      kernels::CacheRows rows_of_tile = {k,
+                                         v,
+                                         p_.cache.k.strides[2],
+                                         p_.cache.v.strides[2],
+                                         p_.cache.k.dtype,
+                                         static_cast<int>(count)};
+      if (quantised_) {
+        rows_of_tile.k_scales = scale_of(p_.cache.k_scales, tile, position);
+        rows_of_tile.v_scales = scale_of(p_.cache.v_scales, tile, position);
+        rows_of_tile.k_scale_stride = p_.cache.k_scales.strides[2];
+        rows_of_tile.v_scale_stride = p_.cache.v_scales.strides[2];
+      }
+      kernels_.decode_keys(few, rows_of_tile);
       position += count;
     }
     for (size_t r = 0; r < rows; ++r) {
@@ -287,11 +298,16 @@ class Decode {
     return {static_cast<const char*>(x.data) + offset * size_of(x.dtype), capacity - row};
   }
 
-  /// Rows of `x` for positions [first, first + count); see operand_rows().
-  OperandRows<Op> load(const TensorView& x, const RowTile& tile, int64_t first, int count, int dim,
-                       Op* panel) const {
+  const float* scale_of(const TensorView& scales, const RowTile& tile, int64_t position) const {
+    return reinterpret_cast<const float*>(row_of(scales, tile, position).first);
+  }
+
+  /// Rows of `x` for positions [first, first + count), i8 rows times their scales; see
+  /// operand_rows().
+  OperandRows<Op> load(const TensorView& x, const TensorView& scales, const RowTile& tile,
+                       int64_t first, int count, int dim, Op* panel) const {
     const auto [start, follow] = row_of(x, tile, first);
-    if (follow >= count) return operand_rows(kernels_, x, start, count, panel);
+    if (follow >= count && !quantised_) return operand_rows(kernels_, x, start, count, panel);
     const int ld = row_size(kernels_, dim), whole = whole_steps(count, kernels_.step);
     for (int done = 0; done < count;) {
       const auto [source, rest] = row_of(x, tile, first + done);
@@ -299,6 +315,12 @@ class Decode {
       const int padded = done + rows == count ? whole - done : rows;
       kernels_.load_rows(source, x.dtype, x.strides[2], rows, padded, dim, panel + done * ld, ld);
       done += rows;
+    }
+    if constexpr (std::is_same_v<Op, float>) {
+      for (int r = 0; quantised_ && r < count; ++r) {
+        const float scale = *scale_of(scales, tile, first + r);
+        for (int i = 0; i < dim; ++i) panel[r * ld + i] *= scale;
+      }
     }
     return {panel, ld};
   }
@@ -313,8 +335,10 @@ class Decode {
     keys->rows = keys->end = static_cast<int>(to - from);
     keys->begin = 0;
     keys->lanes = nullptr;
-    const auto [k, k_stride] = load(p_.cache.k, tile, from, keys->rows, head_dim_, state.k);
-    const auto [v, v_stride] = load(p_.cache.v, tile, from, keys->rows, value_dim_, state.v);
+    const auto [k, k_stride] =
+        load(p_.cache.k, p_.cache.k_scales, tile, from, keys->rows, head_dim_, state.k);
+    const auto [v, v_stride] =
+        load(p_.cache.v, p_.cache.v_scales, tile, from, keys->rows, value_dim_, state.v);
     keys->k = k;
     keys->v = keys->v_columns = v;
     keys->k_stride = k_stride;
@@ -393,6 +417,7 @@ class Decode {
   const int64_t group_ = p_.q.shape[1] / p_.cache.k.shape[1];
   const int head_dim_ = static_cast<int>(p_.q.shape[3]);
   const int value_dim_ = static_cast<int>(p_.cache.v.shape[3]);
+  const bool quantised_ = p_.cache.k.dtype == DType::kI8;
   const bool few_ = q_len_ == 1 && group_ <= kernels::kDecodeRows;
   std::vector<RowTile> tiles_;
   std::vector<Task> tasks_;
@@ -433,13 +458,32 @@ void expect_lengths(Conditions& c, const DecodeProblem& p) {
   }
 }
 
+/// i8 rows have scales, others none.
+void expect_scales(Conditions& c, const DecodeProblem& p) {
+  const auto expect = [&](const char* name, const TensorView& scales, const TensorView& rows) {
+    if (rows.dtype != DType::kI8) {
+      if (!scales.empty()) c.add(std::string("no ") + name + " but for i8 rows", "some");
+      return;
+    }
+    c.expect_data(name, scales);
+    c.expect_type(name, scales, DType::kF32);
+    c.expect_shape(name, scales, "as the rows", 3, rows.shape[0], rows.shape[1], rows.shape[2], 1);
+  };
+  expect("k_scales", p.cache.k_scales, p.cache.k);
+  expect("v_scales", p.cache.v_scales, p.cache.v);
+  if (p.cache.k.dtype == DType::kI8 && p.q.dtype == DType::kF64) {
+    c.add("q of f32, bf16 or f16 with i8 rows", name_of(p.q.dtype));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> unmet_conditions(const DecodeProblem& p, const TensorView& o,
                                           const TensorView& lse) {
   Conditions c("attention_decode");
   const TensorView &q = p.q, &k = p.cache.k, &v = p.cache.v;
-  c.expect_operands(q, k, v);
+  const bool quantised = k.dtype == DType::kI8;
+  c.expect_operands(q, k, v, quantised ? DType::kI8 : q.dtype);
   const bool paged = p.cache.block_table != nullptr;
   const char* layout = paged ? "[pages, Hkv, P, D]" : "[B, Hkv, C, D]";
   c.expect_shape("k", k, layout, 4, paged ? k.shape[0] : q.shape[0], k.shape[1], k.shape[2],
@@ -450,6 +494,7 @@ std::vector<std::string> unmet_conditions(const DecodeProblem& p, const TensorVi
     c.add("query heads a multiple of key heads",
           std::to_string(q.shape[1]) + " and " + std::to_string(k.shape[1]));
   }
+  expect_scales(c, p);
   if (k.shape[2] < 1) c.add("a cache of at least one row", "none");
   if (paged && p.cache.ring) c.add("pages or a ring", "both");
   if (p.window < 0) c.add("window >= 0", std::to_string(p.window));
@@ -470,9 +515,11 @@ Status attention_decode(const DecodeProblem& problem, const TensorView& o, const
   if (const auto unmet = unmet_conditions(problem, o, lse); !unmet.empty()) return invalid(unmet);
   if (problem.q.shape[0] * problem.q.shape[1] * problem.q.shape[2] == 0) return {};
   try {
-    // f32 at the highest precision: few queries wait for memory, not for products.
-    const kernels::Engine& engine = kernels::engine_for(problem.q.dtype);
-    engine.with_kernels(problem.q.dtype, Float32Precision::kHighest, [&](const auto& kernels) {
+    // f32 at the highest precision: few queries wait for memory, not for products. So do i8 rows,
+    // which have more digits than bf16 operands.
+    const DType computed = problem.cache.k.dtype == DType::kI8 ? DType::kF32 : problem.q.dtype;
+    const kernels::Engine& engine = kernels::engine_for(computed);
+    engine.with_kernels(computed, Float32Precision::kHighest, [&](const auto& kernels) {
       Decode decode(problem, o, lse, kernels);
       const CallReport report(engine, [&] { return decode.describe(); });
       decode.run();

@@ -8,8 +8,9 @@
 
 namespace fovea {
 
-/// Element types that cross the boundary between frameworks and kernels.
-enum class DType : uint8_t { kF32, kBF16, kF16, kF64 };
+/// Element types that cross the boundary between frameworks and kernels; i8 only as rows of a cache
+/// with scales beside them.
+enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI8 };
 
 /// Bytes of one element.
 constexpr int64_t size_of(DType dtype) {
@@ -21,11 +22,13 @@ constexpr int64_t size_of(DType dtype) {
       return 2;
     case DType::kF64:
       return 8;
+    case DType::kI8:
+      return 1;
   }
   return 0;
 }
 
-/// Name as used in case ids and messages: f32, bf16, f16, f64.
+/// Name as used in case ids and messages: f32, bf16, f16, f64, i8.
 constexpr const char* name_of(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -36,6 +39,8 @@ constexpr const char* name_of(DType dtype) {
       return "f16";
     case DType::kF64:
       return "f64";
+    case DType::kI8:
+      return "i8";
   }
   return "?";
 }

@@ -1,4 +1,5 @@
-// fovea::attention_decode: attention to a cache of keys and values (attention/decode.h).
+// fovea::attention_decode: attention to a cache of keys and values, and quantise_rows
+// (attention/decode.h).
 #include "fovea/attention/decode.h"
 
 #include <optional>
@@ -26,14 +27,22 @@ Pair empty_results(const Tensor& q, const Tensor& v) {
       at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)}, q.options().dtype(row_type))};
 }
 
+TensorView scales_of(const Tensor& scales, const char* what) {
+  TORCH_CHECK(scales.dim() == 3 && scales.device().is_cpu(), "fovea::attention_decode: expected ",
+              what, " [B, Hkv, C] on the CPU, got ", scales.sizes(), " on ", scales.device());
+  return view_of(scales, what);
+}
+
 Pair decode_meta(const Tensor& q, const Tensor&, const Tensor& v, const Tensor&,
-                 const std::optional<Tensor>&, bool, int64_t, std::optional<double>) {
+                 const std::optional<Tensor>&, bool, int64_t, std::optional<double>,
+                 const std::optional<Tensor>&, const std::optional<Tensor>&) {
   return empty_results(q, v);
 }
 
 Pair decode_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lengths,
                 const std::optional<Tensor>& block_table, bool ring, int64_t window,
-                std::optional<double> scale) {
+                std::optional<double> scale, const std::optional<Tensor>& k_scales,
+                const std::optional<Tensor>& v_scales) {
   auto [o, lse] = empty_results(q, v);
   TORCH_CHECK(k.stride(-1) == 1 && v.stride(-1) == 1,
               "fovea::attention_decode: expected caches with a contiguous last dimension");
@@ -48,6 +57,8 @@ Pair decode_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&
   problem.q = view_of(q_rows, "q");
   problem.cache.k = view_of(k, "k_cache");
   problem.cache.v = view_of(v, "v_cache");
+  if (k_scales) problem.cache.k_scales = scales_of(*k_scales, "k_scales");
+  if (v_scales) problem.cache.v_scales = scales_of(*v_scales, "v_scales");
   problem.cache.ring = ring;
   if (block_table) {
     TORCH_CHECK(block_table->dim() == 2 && block_table->size(0) == q.size(0),
@@ -66,9 +77,38 @@ Pair decode_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&
   return {o, lse};
 }
 
+/// Rows [B, H, S, D], or one token's [B, H, D] and so on: any leading dimensions.
+Pair empty_quantised(const Tensor& x) {
+  TORCH_CHECK(x.dim() >= 1, "fovea::quantise_rows: expected rows, got a number");
+  const auto sizes = x.sym_sizes();
+  return {at::empty_symint(sizes, x.options().dtype(at::kChar)),
+          at::empty_symint(sizes.slice(0, sizes.size() - 1), x.options().dtype(at::kFloat))};
+}
+
+Pair quantise_meta(const Tensor& x) { return empty_quantised(x); }
+
+Pair quantise_cpu(const Tensor& x) {
+  auto [rows, scales] = empty_quantised(x);
+  if (x.numel() == 0) return {rows, scales};
+  const int64_t dim = x.size(-1);
+  const Tensor flat = x.reshape({1, 1, -1, dim});
+  sync_threads();
+  const Status status = quantise_rows(view_of(with_contiguous_rows(flat), "x"),
+                                      view_of(rows.view(flat.sizes()), "rows"),
+                                      view_of(scales.view({1, 1, -1}), "scales"));
+  TORCH_CHECK(status.ok(), "fovea::", status.message());
+  return {rows, scales};
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fovea, CPU, m) { m.impl("attention_decode", decode_cpu); }
-TORCH_LIBRARY_IMPL(fovea, Meta, m) { m.impl("attention_decode", decode_meta); }
+TORCH_LIBRARY_IMPL(fovea, CPU, m) {
+  m.impl("attention_decode", decode_cpu);
+  m.impl("quantise_rows", quantise_cpu);
+}
+TORCH_LIBRARY_IMPL(fovea, Meta, m) {
+  m.impl("attention_decode", decode_meta);
+  m.impl("quantise_rows", quantise_meta);
+}
 
 }  // namespace fovea::ops

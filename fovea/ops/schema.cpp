@@ -74,8 +74,9 @@ TORCH_LIBRARY(fovea, m) {
       "Tensor? beta=None, str feature_map='elu+1', bool normalise=True, float scale=1.0, float "
       "eps=1e-06) -> (Tensor o, Tensor state)");
   def("attention_decode(Tensor q, Tensor k_cache, Tensor v_cache, Tensor lengths, *, Tensor? "
-      "block_table=None, bool ring=False, int window=0, float? scale=None) -> (Tensor o, Tensor "
-      "lse)");
+      "block_table=None, bool ring=False, int window=0, float? scale=None, Tensor? k_scales=None, "
+      "Tensor? v_scales=None) -> (Tensor o, Tensor lse)");
+  def("quantise_rows(Tensor x) -> (Tensor rows, Tensor scales)");
   def("short_convolution(Tensor x, Tensor weight, Tensor cu_seqlens, Tensor? initial_state=None) "
       "-> "
       "(Tensor y, Tensor final_state)");

@@ -18,8 +18,10 @@ DType dtype_of(const at::Tensor& tensor, const char* what) {
       return DType::kF16;
     case at::kDouble:
       return DType::kF64;
+    case at::kChar:
+      return DType::kI8;
     default:
-      TORCH_CHECK(false, what, ": expected float32, bfloat16, float16 or float64, got ",
+      TORCH_CHECK(false, what, ": expected float32, bfloat16, float16, float64 or int8, got ",
                   tensor.scalar_type());
   }
 }

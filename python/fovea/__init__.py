@@ -20,6 +20,7 @@ from fovea._attention import (  # noqa: E402  (the operators must be there)
     attention_statistics,
     attention_varlen,
     pattern_mask,
+    quantise_rows,
     t5_distance_bias,
 )
 from fovea._linear_attention import linear_attention, linear_attention_step  # noqa: E402
@@ -35,5 +36,6 @@ __all__ = [
     "linear_attention",
     "linear_attention_step",
     "pattern_mask",
+    "quantise_rows",
     "t5_distance_bias",
 ]

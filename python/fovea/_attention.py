@@ -206,6 +206,8 @@ def attention_decode(
     ring: bool = False,
     window: int = 0,
     scale: float | None = None,
+    k_scales: torch.Tensor | None = None,
+    v_scales: torch.Tensor | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Causal attention of the newest queries of each sequence to a cache of keys and values.
@@ -216,13 +218,32 @@ def attention_decode(
     int [B, blocks] the caches are pages [pages, Hkv, P, D], position p in row p % P of page
     ``block_table[b, p // P]``; with ``ring`` position p is in row p % C. ``window`` > 0: a query
     sees itself and the ``window`` - 1 positions before it. Rows that no query sees are never read.
+    Caches of int8 come with ``k_scales`` and ``v_scales`` [B, Hkv, C] (or [pages, Hkv, P]), made by
+    ``quantise_rows``; they hold a quarter of float32's bytes.
 
     Returns o [B, Hq, Sq, Dv], and with ``return_lse`` also lse [B, Hq, Sq]. Not differentiable.
     """
     o, lse = OPS.attention_decode(
-        query, k_cache, v_cache, lengths, block_table=block_table, ring=ring, window=window, scale=scale
+        query, k_cache, v_cache, lengths, block_table=block_table, ring=ring, window=window, scale=scale,
+        k_scales=k_scales, v_scales=v_scales,
     )
     return (o, lse) if return_lse else o
+
+
+def quantise_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [..., D] to int8 rows and float32 scales [...], x ≈ rows · scales: for int8 caches.
+
+    Symmetric: a row's scale s is max|x| / 127, its values x / s to the nearest integer, so no value
+    moves by more than s / 2. For attention that means, with e = |scale| · |q|_1 · max s_k / 2, that
+    lse moves by at most e and o by at most max s_v / 2 + (exp(2e) - 1) · max|v|. A row that
+    holds NaN or infinity becomes NaN. x: float32, bfloat16 or float16; D a multiple of 8 up to 256.
+
+    ::
+
+        rows, scales = fovea.quantise_rows(k)              # k [B, Hkv, 1, D] of the new token
+        k_cache[:, :, t : t + 1], k_scales[:, :, t : t + 1] = rows, scales
+    """
+    return OPS.quantise_rows(x)
 
 
 def pattern_mask(

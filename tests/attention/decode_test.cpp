@@ -28,16 +28,22 @@ struct DecodeCase {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// A cache in the layout of the case; every row that no query may read holds NaN.
+/// A cache in the layout of the case; every row that no query may read holds NaN. Of i8: the rows
+/// of an f32 cache quantised, which for those of NaN gives the scale NaN.
 class Cache {
  public:
   Cache(const DecodeCase& c, DType dtype)
       : c_(c),
+        quantised_(dtype == DType::kI8),
         batch_(static_cast<int64_t>(c.lengths.size())),
         blocks_(ceil_div(*std::max_element(c.lengths.begin(), c.lengths.end()) + 1, c.rows)),
         outer_(c.layout == Layout::kPaged ? batch_ * blocks_ : batch_),
-        k_(dtype, outer_, c.kv_heads, c.rows, c.head_dim),
-        v_(dtype, outer_, c.kv_heads, c.rows, c.value_dim) {
+        k_(quantised_ ? DType::kF32 : dtype, outer_, c.kv_heads, c.rows, c.head_dim),
+        v_(quantised_ ? DType::kF32 : dtype, outer_, c.kv_heads, c.rows, c.value_dim),
+        k_rows_(quantised_ ? k_.view().shape[0] * c.kv_heads * c.rows * c.head_dim : 0),
+        v_rows_(quantised_ ? v_.view().shape[0] * c.kv_heads * c.rows * c.value_dim : 0),
+        k_scales_(DType::kF32, outer_, c.kv_heads, c.rows, 1, /*bshd=*/true),
+        v_scales_(DType::kF32, outer_, c.kv_heads, c.rows, 1) {
     table_.resize(static_cast<size_t>(batch_ * blocks_));
     std::iota(table_.begin(), table_.end(), 0);
     std::shuffle(table_.begin(), table_.end(), std::mt19937(4));
@@ -52,10 +58,16 @@ class Cache {
         }
       }
     }
+    if (!quantised_) return;
+    EXPECT_TRUE(quantise_rows(k_.view(), rows_view(k_, k_rows_), k_scales_.view()).ok());
+    EXPECT_TRUE(quantise_rows(v_.view(), rows_view(v_, v_rows_), v_scales_.view()).ok());
   }
 
   KvCache cache() const {
     KvCache cache{k_.view(), v_.view()};
+    if (quantised_) {
+      cache = {rows_view(k_, k_rows_), rows_view(v_, v_rows_), k_scales_.view(), v_scales_.view()};
+    }
     cache.ring = c_.layout == Layout::kRing;
     if (c_.layout == Layout::kPaged) {
       cache.block_table = table_.data();
@@ -70,21 +82,54 @@ class Cache {
     return c_.window > 0 ? std::max<int64_t>(0, length - c_.q_len - c_.window + 1) : 0;
   }
 
-  /// Keys (or values) of a sequence from `oldest` on, [Hkv, positions, dim].
-  std::vector<double> sequence(const Tensor& x, int64_t b) const {
+  /// Keys of a sequence from `oldest` on, [Hkv, positions, D]: as the engine has them, or as they
+  /// were before they were quantised.
+  std::vector<double> keys(int64_t b, bool original = false) const {
+    return sequence(k_, k_rows_, k_scales_, b, original);
+  }
+  std::vector<double> values(int64_t b, bool original = false) const {
+    return sequence(v_, v_rows_, v_scales_, b, original);
+  }
+  /// Largest scale of a sequence's keys or values.
+  double k_step(int64_t b) const { return step(k_scales_, b); }
+  double v_step(int64_t b) const { return step(v_scales_, b); }
+
+ private:
+  static TensorView rows_view(const Tensor& x, const std::vector<int8_t>& rows) {
+    TensorView view = x.view();
+    view.data = const_cast<int8_t*>(rows.data());
+    view.dtype = DType::kI8;
+    return view;
+  }
+
+  std::vector<double> sequence(const Tensor& x, const std::vector<int8_t>& rows,
+                               const Tensor& scales, int64_t b, bool original) const {
     std::vector<double> out;
+    const int64_t* t = x.view().strides;
     for (int64_t h = 0; h < c_.kv_heads; ++h) {
       for (int64_t p = oldest(b); p < c_.lengths[static_cast<size_t>(b)]; ++p) {
         const auto [outer, row] = place(b, p);
-        for (int64_t d = 0; d < x.view().shape[3]; ++d) out.push_back(x.get(outer, h, row, d));
+        for (int64_t d = 0; d < x.view().shape[3]; ++d) {
+          const auto at = static_cast<size_t>(outer * t[0] + h * t[1] + row * t[2] + d);
+          out.push_back(quantised_ && !original ? rows[at] * scales.get(outer, h, row, 0)
+                                                : x.get(outer, h, row, d));
+        }
       }
     }
     return out;
   }
-  const Tensor& k() const { return k_; }
-  const Tensor& v() const { return v_; }
 
- private:
+  double step(const Tensor& scales, int64_t b) const {
+    double most = 0;
+    for (int64_t p = oldest(b); p < c_.lengths[static_cast<size_t>(b)]; ++p) {
+      for (int64_t h = 0; h < c_.kv_heads; ++h) {
+        const auto [outer, row] = place(b, p);
+        most = std::max(most, scales.get(outer, h, row, 0));
+      }
+    }
+    return most;
+  }
+
   std::pair<int64_t, int64_t> place(int64_t b, int64_t p) const {
     if (c_.layout == Layout::kPaged) {
       return {table_[static_cast<size_t>(b * blocks_ + p / c_.rows)], p % c_.rows};
@@ -93,17 +138,21 @@ class Cache {
   }
 
   const DecodeCase& c_;
+  bool quantised_;
   int64_t batch_, blocks_, outer_;
   Tensor k_, v_;
+  std::vector<int8_t> k_rows_, v_rows_;
+  Tensor k_scales_, v_scales_;
   std::vector<int32_t> table_;
 };
 
 struct DecodeRun {
-  DecodeRun(const DecodeCase& the_case, DType type)
+  /// `type` of the queries, and of the cache unless that is `quantised`.
+  DecodeRun(const DecodeCase& the_case, DType type, bool quantised = false)
       : c(the_case),
         dtype(type),
         batch(static_cast<int64_t>(c.lengths.size())),
-        cache(c, type),
+        cache(c, quantised ? DType::kI8 : type),
         q(type, batch, c.heads, c.q_len, c.head_dim),
         o(type, batch, c.heads, c.q_len, c.value_dim, /*bshd=*/true),
         lse(type == DType::kF64 ? type : DType::kF32, batch, c.heads, c.q_len, 1) {
@@ -119,7 +168,8 @@ struct DecodeRun {
   }
   Status decode() const { return attention_decode(problem(), o.view(), lse.view()); }
 
-  reference::Problem oracle(int64_t b) const {
+  /// `original`: of the cache before it was quantised.
+  reference::Problem oracle(int64_t b, bool original = false) const {
     reference::Problem p;
     p.heads = c.heads;
     p.kv_heads = c.kv_heads;
@@ -130,8 +180,8 @@ struct DecodeRun {
     const std::vector<double> all = q.values();
     const int64_t size = c.heads * c.q_len * c.head_dim;
     p.q.assign(all.begin() + b * size, all.begin() + (b + 1) * size);
-    p.k = cache.sequence(cache.k(), b);
-    p.v = cache.sequence(cache.v(), b);
+    p.k = cache.keys(b, original);
+    p.v = cache.values(b, original);
     p.pattern = Pattern::parse(c.window > 0 ? "window(" + std::to_string(c.window - 1) + ",0)"
                                             : std::string("causal"));
     return p;
@@ -144,20 +194,38 @@ struct DecodeRun {
   Tensor q, o, lse;
 };
 
-void expect_oracle(const DecodeRun& run, Operands operands) {
+/// Largest sum of sizes of a row of `dim` values.
+double max_sum(const std::vector<double>& x, int64_t dim) {
+  double max = 0;
+  for (size_t i = 0; i < x.size(); i += static_cast<size_t>(dim)) {
+    double sum = 0;
+    for (int64_t d = 0; d < dim; ++d) sum += std::fabs(x[i + static_cast<size_t>(d)]);
+    max = std::max(max, sum);
+  }
+  return max;
+}
+
+/// `original`: the oracle has the cache before it was quantised, within the bound of
+/// quantise_rows().
+void expect_oracle(const DecodeRun& run, Operands operands, bool original = false) {
   for (int64_t b = 0; b < run.batch; ++b) {
     if (run.c.lengths[static_cast<size_t>(b)] == 0) {  // sees nothing
       ASSERT_EQ(run.o.get(b, 0, 0, 0), 0);
       ASSERT_EQ(run.lse.get(b, 0, 0, 0), -std::numeric_limits<double>::infinity());
       continue;
     }
-    const reference::Problem p = run.oracle(b);
+    const reference::Problem p = run.oracle(b, original);
     const reference::Forward wanted = reference::attention_forward(p);
     const WeightErrors errors(p, run.dtype, operands);
     // A span's lse is rounded, and again subtracted from the largest, where spans are joined.
     const double join = 2 * errors.u * max_abs(wanted.lse);
-    const double o_error = errors.o(p, wanted) + join * max_abs(p.v);
-    const double lse_error = errors.lse(wanted) + join;
+    double o_error = errors.o(p, wanted) + join * max_abs(p.v);
+    double lse_error = errors.lse(wanted) + join;
+    if (original) {
+      const double move = errors.scale * max_sum(p.q, p.head_dim) * run.cache.k_step(b) / 2;
+      o_error += run.cache.v_step(b) / 2 + std::expm1(2 * move) * max_abs(p.v);
+      lse_error += move;
+    }
     for (int64_t h = 0, i = 0; h < run.c.heads; ++h) {
       for (int64_t s = 0; s < run.c.q_len; ++s) {
         const double lse = wanted.lse[static_cast<size_t>(h * run.c.q_len + s)];
@@ -185,6 +253,21 @@ TEST_P(DecodeTest, MatchesOracleOnEveryEngine) {
       const Status status = run.decode();
       ASSERT_TRUE(status.ok()) << status.message();
       expect_oracle(run, operands_of(isa, dtype, Float32Precision::kHighest));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(DecodeTest, ReadsInt8OnEveryEngine) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    for (const Isa isa : runnable_isas()) {
+      const ForcedIsa forced(isa);
+      SCOPED_TRACE(std::string(name_of(dtype)) + " queries on " + name_of(isa));
+      const DecodeRun run(GetParam(), dtype, /*quantised=*/true);
+      const Status status = run.decode();
+      ASSERT_TRUE(status.ok()) << status.message();
+      expect_oracle(run, Operands::kStored);
+      expect_oracle(run, Operands::kStored, /*original=*/true);
       if (HasFatalFailure()) return;
     }
   }
@@ -221,6 +304,42 @@ INSTANTIATE_TEST_SUITE_P(
       return name;
     });
 
+// No value moves by more than half a step, and the largest of a row reaches 127 of them.
+TEST(QuantiseRows, MovesNoValueByMoreThanHalfAStep) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    Tensor x(dtype, 2, 3, 50, 24, /*bshd=*/true, /*pad=*/3);
+    x.fill(9);
+    x.fill_row(0, 0, 0, 0);
+    x.fill_row(0, 0, 1, dtype == DType::kF16 ? 0x1p-24 : 0x1p-126);  // the least of its type
+    x.put(0, 0, 2, 5, std::numeric_limits<double>::quiet_NaN());
+    x.put(0, 0, 3, 5, std::numeric_limits<double>::infinity());
+    std::vector<int8_t> rows(size_t{2} * 3 * 50 * 24);
+    TensorView view = contiguous_view(rows.data(), DType::kI8, 2, 3, 50, 24);
+    const Tensor scales(DType::kF32, 2, 3, 50, 1);
+    const Status status = quantise_rows(x.view(), view, scales.view());
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(scales.get(0, 0, 0, 0), 0);
+    EXPECT_TRUE(std::isnan(scales.get(0, 0, 2, 0)) && std::isnan(scales.get(0, 0, 3, 0)));
+    for (int64_t b = 0; b < 2; ++b) {
+      for (int64_t h = 0; h < 3; ++h) {
+        for (int64_t s = 0; s < 50; ++s) {
+          const double scale = scales.get(b, h, s, 0);
+          if (std::isnan(scale)) continue;
+          int most = 0;
+          for (int64_t d = 0; d < 24; ++d) {
+            const int value = view.row<int8_t>(b, h, s)[d];
+            most = std::max(most, std::abs(value));
+            // The scale's rounding, of at least f32's smallest number, times 127 steps.
+            const double digits = 127 * std::max(eps(DType::kF32) * scale, 0x1p-149);
+            EXPECT_LE(std::fabs(value * scale - x.get(b, h, s, d)), scale / 2 + digits);
+          }
+          EXPECT_EQ(most, scale == 0 ? 0 : 127);
+        }
+      }
+    }
+  }
+}
+
 std::vector<std::string> unmet(const DecodeRun& run, const DecodeProblem& problem) {
   return unmet_conditions(problem, run.o.view(), run.lse.view());
 }
@@ -242,6 +361,10 @@ TEST(DecodeConditions, NamesWhatIsWrong) {
   EXPECT_THAT(with([](auto& p) { p.window = -2; }), Contains(HasSubstr("window >= 0, got -2")));
   EXPECT_THAT(with([](auto& p) { p.cache.k.dtype = DType::kBF16; }),
               Contains(HasSubstr("k of f32, got bf16")));
+  EXPECT_THAT(with([](auto& p) { p.cache.k.dtype = p.cache.v.dtype = DType::kI8; }),
+              Contains(HasSubstr("v_scales as the rows = [2, 2, 24], got [0, 0, 0]")));
+  EXPECT_THAT(with([](auto& p) { p.cache.k_scales = p.cache.k; }),
+              Contains(HasSubstr("no k_scales but for i8 rows")));
   EXPECT_THAT(with([](auto& p) { p.cache.v.shape[2] = 23; }), Contains(HasSubstr("v like k")));
   EXPECT_THAT(with([](auto& p) { p.cache.k.shape[1] = p.cache.v.shape[1] = 3; }),
               Contains(HasSubstr("multiple of key heads, got 4 and 3")));

@@ -23,6 +23,8 @@ inline double eps(DType dtype) {
       return 0x1p-7;
     case DType::kF16:
       return 0x1p-10;
+    case DType::kI8:
+      break;
   }
   return 0;
 }

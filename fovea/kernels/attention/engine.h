@@ -159,6 +159,9 @@ struct CacheRows {
   int64_t k_stride, v_stride;  ///< elements between rows
   DType dtype;
   int count;
+  /// Of i8 rows, what each is multiplied by.
+  const float *k_scales = nullptr, *v_scales = nullptr;
+  int64_t k_scale_stride = 0, v_scale_stride = 0;
 };
 
 /// What one engine can do for attention on operands of type Op. Every function is noexcept,

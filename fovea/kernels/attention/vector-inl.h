@@ -109,6 +109,12 @@ HWY_INLINE hn::Vec<D> load_as(D d, const Float16* src) {
 #endif
 }
 
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const int8_t* src) {
+  const hn::Rebind<int32_t, D> di32;
+  return hn::ConvertTo(d, hn::PromoteTo(di32, hn::LoadU(hn::Rebind<int8_t, D>(), src)));
+}
+
 /// Stores a vector, rounded to nearest even; a NaN stays a NaN.
 template <class D>
 HWY_INLINE void store_as(D, hn::Vec<D> x, Float16* dst) {
@@ -179,7 +185,7 @@ HWY_INLINE void round_row(const float* HWY_RESTRICT src, int dim, Op* HWY_RESTRI
   }
 }
 
-/// Rows of Op itself; for Op = float of bf16 or f16 too, for operands of bf16 of f32 too: what
+/// Rows of Op itself; for Op = float of bf16, f16 or i8 too, for operands of bf16 of f32 too: what
 /// engines are chosen for.
 template <typename Op>
 void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padded_rows, int dim,
@@ -211,6 +217,7 @@ void load_rows(const void* src, DType dtype, int64_t stride, int rows, int padde
     if constexpr (sizeof(Op) == 4) {
       if (dtype == DType::kBF16) return load(static_cast<const BFloat16*>(src));
       if (dtype == DType::kF16) return load(static_cast<const Float16*>(src));
+      if (dtype == DType::kI8) return load(static_cast<const int8_t*>(src));
     }
     load(static_cast<const Op*>(src));
   }
