@@ -11,6 +11,7 @@
 #include "fovea/core/status.h"
 #include "fovea/ops/attention_call.h"
 #include "fovea/ops/pattern_tensors.h"
+#include "fovea/ops/precision.h"
 #include "fovea/ops/tensor_bridge.h"
 
 namespace fovea::ops {
@@ -31,6 +32,7 @@ class Prepared {
     problem_.q = view_of(q_, "q");
     problem_.k = view_of(k_, "k");
     problem_.v = view_of(v_, "v");
+    problem_.precision = float32_precision();
     const double scale = call.scale.value_or(0);
     TORCH_CHECK(!call.scale || scale != 0, name, ": expected a scale other than 0");
     problem_.score_mod.scale = scale;
