@@ -90,6 +90,21 @@ awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "linear: accuracy $acc
 "$fovea" bench attention --linear --case b1_h2_q70_k70_d8_f32_causal_bwd --repeat 1 --seconds 0 \
   --json | grep -q '"mechanism":"linear".*"gflops":[0-9]' || fail "bench attention --linear"
 
+# Recurrent layers train, are saved, loaded and told.
+recurrent=${tiny/window(4)|global(1)/hedgehog,gated_deltanet}
+# shellcheck disable=SC2086
+"$fovea" train --train train.jsonl --valid valid.jsonl --out recurrent ${recurrent/layers 1/layers 2} \
+  --train.epochs 6 2> err.txt || { cat err.txt; fail "train with recurrent layers"; }
+accuracy=$("$fovea" eval --model recurrent --data test.jsonl --json 2> err.txt |
+  sed 's/.*"accuracy":\([0-9.]*\).*/\1/')
+awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "recurrent: accuracy $accuracy, not > 0.95"
+"$fovea" info --model recurrent | grep -q "attention of layer 1 *gated_deltanet$" ||
+  fail "info: no gated_deltanet layer"
+"$fovea" plan --attention 'gla' --length 64 --explain | grep -q "^gla: a state" ||
+  fail "plan does not explain gla"
+"$fovea" bench attention --linear --recurrence gated_delta --case b1_h2_q70_k70_d8_f32_causal_bwd \
+  --repeat 1 --seconds 0 --json | grep -q '"recurrence":"gated_delta"' || fail "bench --recurrence"
+
 # The printed settings are the settings: a run from them gives the same weights. A missing --valid
 # is split off, and said.
 # shellcheck disable=SC2086

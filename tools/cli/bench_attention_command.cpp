@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -6,6 +7,7 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "tools/cli/bench_group.h"
@@ -29,6 +31,7 @@ struct BenchOptions {
   std::vector<std::string> files;
   TimingOptions timing;
   bool json = false, linear = false;
+  std::string recurrence = "additive";
 };
 
 /// Case ids of a file: one a line, `#` starts a comment.
@@ -114,9 +117,71 @@ struct Measured {
   double gflop;
 };
 
-/// Linear attention, elu + 1 and normalised, on a case whose pattern is full or causal. What counts
-/// is the state: 4·D·Dv floating-point operations a step forward, 10·D·Dv backward.
-Measured time_linear(const AttentionCase& c, const TimingOptions& options) {
+/// Turns normal values into logarithms of decays, or into shares in (0, 1).
+template <typename F>
+void map_values(const TensorView& x, const F& f) {
+  const int64_t count = x.shape[0] * x.shape[1] * x.shape[2] * x.shape[3];
+  for (int64_t i = 0; i < count; ++i) {
+    if (x.dtype == DType::kF64) {
+      auto& value = static_cast<double*>(x.data)[i];
+      value = f(value);
+    } else {
+      auto& value = static_cast<float*>(x.data)[i];
+      value = static_cast<float>(f(value));
+    }
+  }
+}
+
+/// Keys of about norm 1, with which delta writes stay bounded.
+void shrink(const TensorView& k) {
+  const double factor = 1 / std::sqrt(static_cast<double>(k.shape[3]));
+  const int64_t count = k.shape[0] * k.shape[1] * k.shape[2] * k.shape[3];
+  const auto each = [&](auto* values) {
+    using T = std::remove_reference_t<decltype(*values)>;
+    for (int64_t i = 0; i < count; ++i) {
+      values[i] = static_cast<T>(static_cast<float>(factor) * static_cast<float>(values[i]));
+    }
+  };
+  if (k.dtype == DType::kF64) each(static_cast<double*>(k.data));
+  if (k.dtype == DType::kF32) each(static_cast<float*>(k.data));
+  if (k.dtype == DType::kBF16) each(static_cast<BFloat16*>(k.data));
+  if (k.dtype == DType::kF16) each(static_cast<Float16*>(k.data));
+}
+
+/// What a recurrence other than the additive one reads beside q, k, v.
+struct Recurrence {
+  Recurrence(const AttentionCase& wide, const std::string& name)
+      : channels(name == "channel" ? wide.head_dim : 1),
+        decays(name == "step" || name == "channel" || name == "gated_delta"),
+        delta(name == "delta" || name == "gated_delta"),
+        decay(wide, wide.heads, wide.kv_len, channels, 10),
+        beta(wide, wide.heads, wide.kv_len, 1, 11),
+        d_decay(wide, wide.heads, wide.kv_len, channels, 12),
+        d_beta(wide, wide.heads, wide.kv_len, 1, 13) {
+    map_values(decay.view(), [](double x) { return -std::fabs(x) / 16; });
+    map_values(beta.view(), [](double x) { return 1 / (1 + std::exp(-x)); });
+  }
+  void add_to(LinearAttentionProblem* problem) const {
+    if (decays) problem->decay = decay.view();
+    if (delta) problem->beta = beta.view();
+    problem->map = FeatureMap::kIdentity;
+    problem->normalise = false;
+  }
+  void add_to(LinearAttentionGradients* gradients) const {
+    if (decays) gradients->d_decay = d_decay.view();
+    if (delta) gradients->d_beta = d_beta.view();
+  }
+
+  int64_t channels;
+  bool decays, delta;
+  Operand decay, beta, d_decay, d_beta;
+};
+
+/// Linear attention on a case whose pattern is full or causal: additive, elu + 1 and normalised, or
+/// another recurrence. What counts is the state: 4·D·Dv floating-point operations a step forward,
+/// 10·D·Dv backward.
+Measured time_linear(const AttentionCase& c, const TimingOptions& options,
+                     const std::string& recurrence) {
   if ((c.pattern != "full" && c.pattern != "causal") || c.kv_heads != c.heads) {
     throw InputError(
         "linear attention: expected the pattern full or causal and as many key heads as heads");
@@ -131,6 +196,9 @@ Measured time_linear(const AttentionCase& c, const TimingOptions& options) {
   problem.k = k.view();
   problem.v = v.view();
   problem.causal = c.pattern == "causal";
+  const Recurrence extra(wide, recurrence);
+  if (recurrence != "additive") extra.add_to(&problem);
+  if (extra.delta) shrink(k.view());
   const LinearAttentionOutputs outputs = {o.view(), denominator.view(), {}};
   const auto forward = [&] { throw_if_error(linear_attention_forward(problem, outputs)); };
   const double step = static_cast<double>(c.batch * c.heads * c.head_dim * c.value_dim) / 1e9;
@@ -143,6 +211,7 @@ Measured time_linear(const AttentionCase& c, const TimingOptions& options) {
   gradients.d_q = d_q.view();
   gradients.d_k = d_k.view();
   gradients.d_v = d_v.view();
+  if (recurrence != "additive") extra.add_to(&gradients);
   forward();
   return {time_call([&] { throw_if_error(linear_attention_backward(problem, outputs, gradients)); },
                     options),
@@ -203,12 +272,13 @@ Measured time_softmax(const AttentionCase& c, const TimingOptions& options) {
 Json bench_attention(const AttentionCase& c, const BenchOptions& options, double peak_gflops,
                      const kernels::Engine& engine) {
   reset_peak_bytes();
-  const auto [timing, gflop] =
-      options.linear ? time_linear(c, options.timing) : time_softmax(c, options.timing);
+  const auto [timing, gflop] = options.linear ? time_linear(c, options.timing, options.recurrence)
+                                              : time_softmax(c, options.timing);
 
   Json row;
   row["case"] = c.to_string();
   row["mechanism"] = options.linear ? "linear" : "softmax";
+  if (options.linear) row["recurrence"] = options.recurrence;
   row["engine"] = engine.name;
   row["isa"] = name_of(engine.isa);
   row["threads"] = num_threads();
@@ -284,6 +354,11 @@ void add_bench_attention(CLI::App& app) {
   command->add_flag("--linear", o->linear,
                     "Linear attention (elu + 1, normalised) instead of softmax; patterns full and "
                     "causal");
+  command
+      ->add_option("--recurrence", o->recurrence,
+                   "Of --linear: additive, or with causal cases decays of a step or channel, delta "
+                   "or gated_delta writes (features as they are, not normalised)")
+      ->check(CLI::IsMember({"additive", "step", "channel", "delta", "gated_delta"}));
   command->callback([o] { run_bench(*o); });
 }
 

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Gated delta attention beside plain PyTorch: chunked, and step by step.
+
+    .venv/bin/python bench/linear.py [--threads 2] [--length 4096] >> bench/results/linear.jsonl
+
+One JSON object a line: what, direction, milliseconds (least and median), and how often fovea is as
+fast. All through torch, forward and torch.autograd.grad, alternating in one process.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+import fovea
+
+
+def chunked(q, k, v, g, beta, scale, size=64):
+    """The WY form in torch operations (Yang et al. 2025, §3.3), all chunks' inner parts at once."""
+    b, h, n, d = q.shape
+    split = lambda x: x.reshape(b, h, n // size, size, *x.shape[3:])
+    q, k, v, g, beta = map(split, (q, k, v, g, beta))
+    total = g.cumsum(-1)
+    weights = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
+    inner = (beta[..., None] * (k @ k.transpose(-1, -2)) * weights).tril(-1)
+    eye = torch.eye(size, dtype=q.dtype)
+    written = torch.linalg.solve_triangular(
+        inner + eye,
+        torch.cat([v, k * total.exp()[..., None]], -1) * beta[..., None],
+        upper=False,
+        unitriangular=True,
+    )
+    u, w = written.split([v.shape[-1], d], -1)
+    scores = (q @ k.transpose(-1, -2)) * weights
+    state = torch.zeros(b, h, d, v.shape[-1], dtype=q.dtype)
+    rows = []
+    for i in range(n // size):
+        new = u[:, :, i] - w[:, :, i] @ state
+        decay = total[:, :, i]
+        rows.append((q[:, :, i] * decay.exp()[..., None]) @ state + scores[:, :, i] @ new)
+        last = decay[..., -1:]
+        keys = k[:, :, i] * (last - decay).exp()[..., None]
+        state = last.exp()[..., None] * state + keys.transpose(-1, -2) @ new
+    return scale * torch.stack(rows, 2).reshape(b, h, n, -1)
+
+
+def recurrent(q, k, v, g, beta, scale):
+    """Step by step."""
+    state = torch.zeros(*q.shape[:2], q.shape[3], v.shape[3], dtype=q.dtype)
+    rows = []
+    for t in range(q.shape[2]):
+        state = state * g[:, :, t, None, None].exp()
+        error = v[:, :, t] - (k[:, :, t, None] @ state)[:, :, 0]
+        state = state + beta[:, :, t, None, None] * k[:, :, t, :, None] * error[:, :, None]
+        rows.append((q[:, :, t, None] @ state)[:, :, 0])
+    return scale * torch.stack(rows, 2)
+
+
+def ours(q, k, v, g, beta, scale):
+    return fovea.linear_attention(
+        q, k, v, causal=True, normalise=False, feature_map="identity", decay=g, beta=beta,
+        scale=scale,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--length", type=int, default=4096)
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--head-dim", type=int, default=64)
+    parser.add_argument("--repeat", type=int, default=10)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    shape = (1, arguments.heads, arguments.length)
+    make = lambda *dims: torch.randn(*shape, *dims)
+    q, v = make(arguments.head_dim), make(arguments.head_dim)
+    k = F.normalize(make(arguments.head_dim), dim=-1)
+    g, beta = F.logsigmoid(make()) / 16, make().sigmoid()
+    inputs = [x.requires_grad_() for x in (q, k, v, g, beta)]
+    d_o = make(arguments.head_dim)
+    peers = {"fovea": ours, "torch chunked": chunked, "torch step by step": recurrent}
+    scale = arguments.head_dim**-0.5
+    expected = ours(*inputs, scale).detach()
+    times = {}
+    for name, peer in peers.items():
+        error = (peer(*inputs, scale).detach() - expected).abs().max() / expected.abs().max()
+        assert error < 1e-4, (name, error)
+    for i in range(arguments.repeat):
+        for name, peer in peers.items():
+            if name == "torch step by step" and i >= 2:
+                continue
+            start = time.perf_counter()
+            o = peer(*inputs, scale)
+            middle = time.perf_counter()
+            torch.autograd.grad(o, inputs, d_o)
+            end = time.perf_counter()
+            times.setdefault((name, "forward"), []).append((middle - start) * 1e3)
+            times.setdefault((name, "backward"), []).append((end - middle) * 1e3)
+    for (name, direction), values in times.items():
+        best = min(values)
+        row = {
+            "mechanism": "gated_delta",
+            "what": name,
+            "direction": direction,
+            "heads": arguments.heads,
+            "length": arguments.length,
+            "head_dim": arguments.head_dim,
+            "threads": arguments.threads,
+            "ms_min": round(best, 3),
+            "ms_median": round(statistics.median(values), 3),
+            "fovea_is_faster": round(best / min(times["fovea", direction]), 2),
+            "torch": torch.__version__,
+        }
+        print(json.dumps(row))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
