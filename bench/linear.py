@@ -12,11 +12,13 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-import fovea
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
+import fovea  # noqa: E402
 
 
 def chunked(q, k, v, g, beta, scale, size=64):

@@ -30,7 +30,7 @@ at::Tensor taylor_features(const at::Tensor& x) {
   }
   const at::Tensor products = x.index_select(-1, at::tensor(first)) *
                               x.index_select(-1, at::tensor(second)) *
-                              at::tensor(weight, x.options().requires_grad(false));
+                              at::tensor(weight, at::kDouble).to(x.scalar_type());
   const at::Tensor one = at::ones_like(x.narrow(-1, 0, 1));
   const at::Tensor all = at::cat({one, x / std::sqrt(kRoot), products}, -1);
   return at::constant_pad_nd(all, {0, kTaylorFeatures - all.size(-1)});

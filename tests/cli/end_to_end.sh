@@ -91,7 +91,7 @@ awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "linear: accuracy $acc
   --json | grep -q '"mechanism":"linear".*"gflops":[0-9]' || fail "bench attention --linear"
 
 # Recurrent layers train, are saved, loaded and told.
-recurrent=${tiny/window(4)|global(1)/hedgehog,gated_deltanet}
+recurrent=${tiny/window(4)|global(1)/based,gated_deltanet}
 # shellcheck disable=SC2086
 "$fovea" train --train train.jsonl --valid valid.jsonl --out recurrent ${recurrent/layers 1/layers 2} \
   --train.epochs 6 2> err.txt || { cat err.txt; fail "train with recurrent layers"; }
