@@ -91,4 +91,14 @@ std::vector<LayerAttention> parse_layers(std::string_view text, int64_t layers) 
   return result;
 }
 
+void check_heads(const std::vector<LayerAttention>& layers, int64_t heads) {
+  for (const LayerAttention& layer : layers) {
+    const int64_t period = layer.pattern.head_period();
+    if (heads % period == 0) continue;
+    throw InputError("expected heads that are a multiple of the " + std::to_string(period) +
+                     " patterns of per_head, found " + std::to_string(heads) + " heads in \"" +
+                     layer.to_string() + "\"; repeat or leave out patterns, or change heads");
+  }
+}
+
 }  // namespace fovea

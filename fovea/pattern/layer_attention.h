@@ -61,4 +61,8 @@ std::vector<LayerRun> parse_layer_period(std::string_view text);
 /// local, one global"). Throws InputError.
 std::vector<LayerAttention> parse_layers(std::string_view text, int64_t layers);
 
+/// Throws InputError, quoting the attention, unless each per_head deals its patterns evenly to
+/// `heads` heads.
+void check_heads(const std::vector<LayerAttention>& layers, int64_t heads);
+
 }  // namespace fovea

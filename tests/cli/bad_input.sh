@@ -57,6 +57,10 @@ expect 2 "bad.toml:2" "model.layer" 'did you mean "model.layers"' -- \
   "$fovea" train --config bad.toml --train train.jsonl --out out
 printf '[model\nlayers = 3\n' > bad.toml
 expect 2 "bad.toml:1" -- "$fovea" train --config bad.toml --train train.jsonl --out out
+train 2 'field "attention"' 'multiple of the 3 patterns of per_head' "change heads" -- \
+  "${run[@]}" --train train.jsonl --attention 'per_head(full,causal,window(3)), window(4)'
+expect 2 'multiple of the 3 patterns of per_head, found 4 heads in "per_head(full,causal,window(3,3))"' -- \
+  "$fovea" plan --attention 'per_head(full,causal,window(3))' --length 64 --heads 4
 train 2 "train.lr" -- "${run[@]}" --train train.jsonl --train.lr -1
 train 2 "train.lr" "a number" -- "${run[@]}" --train train.jsonl --train.lr fast
 train 2 "window(-3" -- "${run[@]}" --train train.jsonl --attention 'window(-3,2)'

@@ -125,6 +125,11 @@ TEST(TextClassifierConfigTest, AttentionIsParsed) {
   EXPECT_THAT(invalid([](C& c) { c.attention = "windw(3)"; }), HasSubstr("field \"attention\""));
   EXPECT_THAT(invalid([](C& c) { c.attention = "key_lengths"; }), HasSubstr("per-batch"));
   EXPECT_THAT(invalid([](C& c) { c.attention = ""; }), HasSubstr("field \"attention\""));
+  EXPECT_THAT(
+      invalid([](C& c) { c.attention = "full, per_head(full, causal, window(3))"; }),
+      HasSubstr("run.toml: field \"attention\": expected heads that are a multiple of the 3 "
+                "patterns of per_head, found 4 heads in \"per_head(full,causal,"));
+  EXPECT_EQ(invalid([](C& c) { c.attention = "per_head(full, causal)"; }), "no error");
 }
 
 TEST(TextClassifierConfigTest, CountsParameters) {

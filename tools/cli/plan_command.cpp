@@ -25,7 +25,7 @@ namespace {
 
 struct PlanOptions {
   std::string attention, align = "bottom-right", svg, png;
-  int64_t length = 0, kv_length = 0, layers = 0, key_length = -1;
+  int64_t length = 0, kv_length = 0, layers = 0, heads = 0, key_length = -1;
   std::vector<int32_t> segments;
   bool json = false, explain = false, ascii = false;
 };
@@ -69,6 +69,7 @@ std::vector<Drawn> distinct_patterns(const PlanOptions& options) {
     }
   }
   for (const Drawn& layer : by_layer) {
+    if (options.heads > 0) check_heads({layer.attention}, options.heads);
     const int64_t period = layer.attention.pattern.head_period();
     for (int64_t h = 0; h < period; ++h) {
       std::string where = layer.where;
@@ -278,6 +279,8 @@ void add_plan(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--layers", o->layers, "Depth over which the list repeats")
       ->check(CLI::Range(int64_t{1}, int64_t{10000}));
+  command->add_option("--heads", o->heads, "Heads of the model, to hold per_head against")
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}));
   command
       ->add_option("--segments", o->segments,
                    "Lengths of packed documents, for the segments pattern")

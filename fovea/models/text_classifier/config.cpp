@@ -197,6 +197,7 @@ void check_attention(const TextClassifierConfig& c, std::string_view place) {
   std::vector<LayerAttention> layers;
   try {
     layers = parse_layers(c.attention, c.layers);
+    check_heads(layers, c.heads);
   } catch (const InputError& error) {
     fail(place, "attention", error.what());
   }
