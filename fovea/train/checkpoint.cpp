@@ -50,7 +50,7 @@ io::Json TrainingState::to_json() const {
           {"evaluations_since_best", evaluations_since_best},
           {"finished", finished},
           {"window_loss", window_loss},
-          {"window_examples", window_examples}};
+          {"window_examples", window_targets}};
 }
 
 TrainingState TrainingState::from_json(const io::Json& json, const std::string& name) {
@@ -65,7 +65,7 @@ TrainingState TrainingState::from_json(const io::Json& json, const std::string& 
   s.evaluations_since_best = io::json_field<int64_t>(json, "evaluations_since_best", name);
   s.finished = io::json_field<bool>(json, "finished", name);
   s.window_loss = io::json_field<double>(json, "window_loss", name);
-  s.window_examples = io::json_field<int64_t>(json, "window_examples", name);
+  s.window_targets = io::json_field<int64_t>(json, "window_examples", name);
   return s;
 }
 

@@ -23,7 +23,7 @@ struct TrainingState {
   bool finished = false;
 
   double window_loss = 0;  ///< sum since the last line of the log
-  int64_t window_examples = 0;
+  int64_t window_targets = 0;
 
   io::Json to_json() const;
   static TrainingState from_json(const io::Json& json, const std::string& name);

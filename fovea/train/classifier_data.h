@@ -1,21 +1,12 @@
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "fovea/data/example.h"
-#include "fovea/text/tokenizer.h"
 #include "fovea/train/examples.h"
-#include "fovea/train/run_config.h"
+#include "fovea/train/text_data.h"
 
 namespace fovea::train {
-
-/// How `data` says its files are read, by a model with that kind of tokenizer (Tokenizer::kind()).
-data::DataOptions reader_options(const DataSection& data, std::string_view tokenizer_kind);
-
-/// Which examples of a file are meant; null = all.
-using Selection = std::function<bool(int64_t number)>;
 
 /// Labels of all examples of a file, in file order.
 std::vector<std::string> read_labels(const std::string& path, const data::DataOptions& options);
@@ -24,11 +15,6 @@ std::vector<std::string> read_labels(const std::string& path, const data::DataOp
 /// InputError for fewer than two.
 std::vector<std::string> distinct_labels(const std::vector<std::string>& labels,
                                          const std::string& path);
-
-/// The tokenizer that `config` asks for: read, or made from the selected texts of the training
-/// file.
-Tokenizer make_tokenizer(const RunConfig& config, const data::DataOptions& options,
-                         const Selection& selected);
 
 /// Token ids of one text, cut to `max_length`, and how many tokens were cut. A text without tokens
 /// becomes the unknown token, or a space: models take no empty document. `where` is for errors.

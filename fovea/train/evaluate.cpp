@@ -8,7 +8,6 @@
 #include <ATen/ops/softmax.h>
 #include <c10/core/GradMode.h>
 
-#include "fovea/core/status.h"
 #include "fovea/train/batching.h"
 #include "fovea/train/precision.h"
 #include "fovea/train/progress.h"
@@ -31,14 +30,6 @@ io::Json Evaluation::to_json() const {
           {"loss", loss},
           {"examples", examples},
           {"truncated", truncated}};
-}
-
-double Evaluation::metric(const std::string& name) const {
-  if (name == "accuracy") return confusion.accuracy();
-  if (name == "macro_f1") return confusion.macro_f1();
-  if (name == "mcc") return confusion.mcc();
-  if (name == "loss") return loss;
-  throw InputError("metric \"" + name + "\" is unknown");
 }
 
 at::Tensor predict_probabilities(models::TextClassifier& model, const models::PackedBatch& batch,

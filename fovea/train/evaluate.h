@@ -17,9 +17,6 @@ struct Evaluation {
 
   /// accuracy, macro_f1, micro_f1, mcc, loss, examples, truncated.
   io::Json to_json() const;
-
-  /// The value of `macro_f1`, `accuracy`, `mcc` or `loss`.
-  double metric(const std::string& name) const;
 };
 
 /// Probabilities [N, C] (float32) of packed documents; no gradients, no dropout.

@@ -15,33 +15,50 @@ namespace {
 
 constexpr const char* kHead = "classifier.";
 
-NamedTensors parameters_of(models::TextClassifier& model) {
-  NamedTensors parameters;
-  for (const auto& item : model->named_parameters()) {
-    parameters.emplace_back(item.key(), item.value());
-  }
-  return parameters;
-}
-
-models::TextClassifierConfig read_config(const std::string& folder) {
+template <typename Config>
+Config read_config(const std::string& folder) {
   if (!std::filesystem::is_directory(folder)) {
     throw InputError(folder + ": expected a model folder (config.json, model.safetensors, " +
                      "tokenizer.json), found no such folder");
   }
   const std::string path = folder + "/config.json";
-  return models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path);
+  return Config::from_json(io::read_file(path, 64 << 20), path);
 }
 
 // The file's header against the config, before memory is allocated by the config's word.
-void check_header(const std::string& path, const models::TextClassifierConfig& config) {
+void check_header(const std::string& path, const std::vector<models::TensorSpec>& specs) {
   const io::SafetensorsFile file(path);
-  for (const models::TensorSpec& spec : config.tensor_specs()) {
+  for (const models::TensorSpec& spec : specs) {
     const io::StTensor& tensor = file.at(spec.name);
     if (tensor.shape != spec.shape || tensor.dtype != io::StDType::kF32) {
       throw InputError(path + ": tensor \"" + spec.name +
                        "\" does not have the shape and type that config.json asks for");
     }
   }
+}
+
+template <typename Config, typename Model>
+ModelFolder<Config, Model> load(const std::string& folder) {
+  Config config = read_config<Config>(folder);
+  Tokenizer tokenizer = Tokenizer::load(folder + "/tokenizer.json");
+  if (tokenizer.vocab_size() > config.vocab_size) {
+    throw InputError(folder + "/tokenizer.json: has ids up to " +
+                     std::to_string(tokenizer.vocab_size() - 1) +
+                     ", but the model's vocab_size is " + std::to_string(config.vocab_size));
+  }
+  const std::string weights = folder + "/model.safetensors";
+  check_header(weights, config.tensor_specs());
+  Model model = make_model(config, 0);
+  load_tensors(weights, named_parameters(*model));
+  model->eval();
+  RunConfig run;
+  const std::string run_path = folder + "/run.json";
+  if (std::filesystem::exists(run_path)) {
+    const io::Json json = io::read_json(run_path);
+    if (json.contains("config")) run = run_config_from_json(json["config"], run_path);
+  }
+  run.model = model_section(config);
+  return {config, std::move(tokenizer), std::move(model), std::move(run)};
 }
 
 }  // namespace
@@ -51,35 +68,16 @@ models::TextClassifier make_model(const models::TextClassifierConfig& config, ui
   return models::TextClassifier(config);
 }
 
-ModelFolder load_model_folder(const std::string& folder) {
-  models::TextClassifierConfig config = read_config(folder);
-  Tokenizer tokenizer = Tokenizer::load(folder + "/tokenizer.json");
-  if (tokenizer.vocab_size() > config.vocab_size) {
-    throw InputError(folder + "/tokenizer.json: has ids up to " +
-                     std::to_string(tokenizer.vocab_size() - 1) +
-                     ", but the model's vocab_size is " + std::to_string(config.vocab_size));
-  }
-  const std::string weights = folder + "/model.safetensors";
-  check_header(weights, config);
-  models::TextClassifier model = make_model(config, 0);
-  load_tensors(weights, parameters_of(model));
-  model->eval();
-  RunConfig run;
-  const std::string run_path = folder + "/run.json";
-  if (std::filesystem::exists(run_path)) {
-    const io::Json json = io::read_json(run_path);
-    if (json.contains("config")) run = run_config_from_json(json["config"], run_path);
-  }
-  run.model = config;
-  return {config, std::move(tokenizer), std::move(model), std::move(run)};
+ClassifierFolder load_classifier(const std::string& folder) {
+  return load<models::TextClassifierConfig, models::TextClassifier>(folder);
 }
 
 bool start_from(const std::string& folder, models::TextClassifier& model) {
-  const models::TextClassifierConfig source = read_config(folder);
+  const models::TextClassifierConfig source = read_config<models::TextClassifierConfig>(folder);
   const bool same_labels = source.labels == model->config().labels;
   const std::string path = folder + "/model.safetensors";
   const io::SafetensorsFile file(path);
-  for (const auto& [name, tensor] : parameters_of(model)) {
+  for (const auto& [name, tensor] : named_parameters(*model)) {
     if (name.starts_with(kHead) && !same_labels) continue;
     const io::StTensor& stored = file.at(name);
     if (stored.shape != tensor.sizes().vec() || stored.dtype != io::StDType::kF32) {

@@ -10,18 +10,20 @@
 
 namespace fovea::train {
 
-/// A trained classifier: config.json, model.safetensors, tokenizer.json, run.json, README.md.
+/// A trained model: config.json, model.safetensors, tokenizer.json, run.json, README.md.
+template <typename Config, typename Model>
 struct ModelFolder {
-  models::TextClassifierConfig config;
+  Config config;
   Tokenizer tokenizer;
-  models::TextClassifier model;
+  Model model;
   RunConfig run;  ///< of run.json; defaults where there is none
 };
+using ClassifierFolder = ModelFolder<models::TextClassifierConfig, models::TextClassifier>;
 
-/// Reads a model folder. Throws InputError that names file and field for a missing, damaged or
-/// newer file, or where weights, config and tokenizer do not fit together; nothing is allocated
-/// before the weights' header agrees with the config.
-ModelFolder load_model_folder(const std::string& folder);
+/// Reads the folder of a classifier. Throws InputError that names file and field for a missing,
+/// damaged or newer file, or where weights, config and tokenizer do not fit together; nothing is
+/// allocated before the weights' header agrees with the config.
+ClassifierFolder load_classifier(const std::string& folder);
 
 /// A new model for `config` with torch's generator seeded by `seed`.
 models::TextClassifier make_model(const models::TextClassifierConfig& config, uint64_t seed);

@@ -201,6 +201,10 @@ RunConfig::RunConfig() {
   model.ff_dim = 0;
 }
 
+ModelSection model_section(const models::TextClassifierConfig& config) {
+  return {config, config.pooling};
+}
+
 std::vector<Field> run_config_fields() {
   std::vector<Field> fields;
   RunConfig config;
@@ -265,7 +269,9 @@ RunConfig run_config_from_json(const io::Json& json, const std::string& name) {
 
 models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
                                            std::vector<std::string> labels) {
-  models::TextClassifierConfig model = config.model;
+  models::TextClassifierConfig model;
+  static_cast<models::EncoderConfig&>(model) = config.model;
+  model.pooling = config.model.pooling;
   model.vocab_size = vocab_size;
   model.labels = std::move(labels);
   if (model.kv_heads == 0) model.kv_heads = model.heads;

@@ -33,6 +33,11 @@ struct TokenizerSection {
   std::string stop_words = "none";    ///< none, english; word only
 };
 
+/// What the user sets of a model; the rest of its config comes from the data.
+struct ModelSection : models::EncoderConfig {
+  std::string pooling = "mean";
+};
+
 struct TrainSection {
   std::string task = "classify";
   std::string init;  ///< model folder to start from
@@ -73,9 +78,12 @@ struct RunConfig {
 
   DataSection data;
   TokenizerSection tokenizer;
-  models::TextClassifierConfig model;
+  ModelSection model;
   TrainSection train;
 };
+
+/// The settings that a finished model's config amounts to.
+ModelSection model_section(const models::TextClassifierConfig& config);
 
 /// What is said and checked about one setting.
 struct Field {

@@ -7,7 +7,6 @@
 #include <fstream>
 #include <limits>
 
-#include <ATen/ops/cross_entropy_loss.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "fovea/core/log.h"
@@ -15,7 +14,6 @@
 #include "fovea/io/atomic_file.h"
 #include "fovea/io/file.h"
 #include "fovea/train/interrupt.h"
-#include "fovea/train/precision.h"
 #include "fovea/train/progress.h"
 #include "fovea/train/schedule.h"
 #include "fovea/train/weights.h"
@@ -27,14 +25,6 @@ namespace fs = std::filesystem;
 
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-NamedTensors named_parameters(models::TextClassifier& model) {
-  NamedTensors parameters;
-  for (const auto& item : model->named_parameters()) {
-    parameters.emplace_back(item.key(), item.value());
-  }
-  return parameters;
 }
 
 AdamWOptions adamw_options(const TrainSection& c) {
@@ -53,33 +43,22 @@ void cut_log(const std::string& path, int64_t step) {
   io::write_file(path, kept);
 }
 
-std::string format_metrics(const io::Json& m) {
-  char text[200];
-  std::snprintf(text, sizeof text, "loss %.4f, accuracy %.4f, macro F1 %.4f, MCC %.4f",
-                m.value("loss", 0.0), m.value("accuracy", 0.0), m.value("macro_f1", 0.0),
-                m.value("mcc", 0.0));
-  return text;
-}
-
 }  // namespace
 
-Trainer::Trainer(const TrainSection& config, models::TextClassifier& model, const Examples& train,
-                 const Examples& valid, std::string out, io::Json provenance, bool bf16)
+Trainer::Trainer(const TrainSection& config, Objective& objective, std::string out,
+                 io::Json provenance)
     : config_(config),
-      model_(model),
-      train_(train),
-      valid_(valid),
+      objective_(objective),
       out_(std::move(out)),
       provenance_(std::move(provenance)),
-      bf16_(bf16),
-      parameters_(named_parameters(model)),
+      parameters_(objective.parameters()),
       optimizer_(parameters_, adamw_options(config)),
       checkpoints_(out_ + "/checkpoints"),
       batching_{config.batch_tokens, std::min(config.micro_tokens, config.batch_tokens),
                 config.batch_examples, config.bucket} {
-  model_->set_gradient_checkpointing(config_.checkpointing);
+  objective_.set_gradient_checkpointing(config_.checkpointing);
   const auto per_epoch =
-      static_cast<int64_t>(plan_epoch(train_.lengths(), batching_, config_.seed, 0).size());
+      static_cast<int64_t>(plan_epoch(objective_.lengths(), batching_, config_.seed, 0).size());
   total_steps_ = per_epoch * config_.epochs;
   if (config_.max_steps > 0) total_steps_ = std::min(total_steps_, config_.max_steps);
 }
@@ -135,20 +114,13 @@ bool Trainer::limit_reached() const {
 }
 
 // Gradient of the mean loss over the whole batch, whatever the passes; returns the loss's sum.
-double Trainer::accumulate(const Batch& batch) {
+double Trainer::accumulate(const Batch& batch, int64_t targets) {
   double sum = 0;
   for (const std::vector<int64_t>& pass : batch.micro_batches) {
-    at::Tensor logits;
-    {
-      const AutocastScope autocast(bf16_);
-      logits = model_->forward(train_.pack(pass));
-    }
-    const at::Tensor loss =
-        at::cross_entropy_loss(logits.to(at::kFloat), train_.targets(pass), {}, at::Reduction::Sum,
-                               -100, config_.label_smoothing);
+    const at::Tensor loss = objective_.loss(pass);
     sum += loss.item<double>();
     if (!std::isfinite(sum)) fail_not_finite("loss", sum);
-    (loss / static_cast<double>(batch.examples)).backward();
+    (loss / static_cast<double>(targets)).backward();
   }
   return sum;
 }
@@ -163,10 +135,13 @@ void Trainer::fail_not_finite(const std::string& what, double value) const {
 }
 
 void Trainer::train_step(const Batch& batch) {
-  model_->train();
   const double rate = learning_rate();
   const double begin = clock_seconds();
-  const double loss = accumulate(batch);
+  int64_t targets = 0;
+  for (const auto& pass : batch.micro_batches) {
+    for (const int64_t example : pass) targets += objective_.targets(example);
+  }
+  const double loss = accumulate(batch, targets);
   const double norm = clip_gradients(parameters_, config_.clip);
   if (!std::isfinite(norm)) fail_not_finite("gradient's norm", norm);
   optimizer_.step(rate);
@@ -176,12 +151,12 @@ void Trainer::train_step(const Batch& batch) {
   state_.tokens += batch.tokens;
   state_.seconds = clock_seconds() - clock_start_;
   state_.window_loss += loss;
-  state_.window_examples += batch.examples;
+  state_.window_targets += targets;
   window_seconds_ += seconds;
   window_tokens_ += static_cast<double>(batch.tokens);
   char note[128];
   std::snprintf(note, sizeof note, "step %lld  loss %.4f  %s tokens/s",
-                static_cast<long long>(state_.step), loss / static_cast<double>(batch.examples),
+                static_cast<long long>(state_.step), loss / static_cast<double>(targets),
                 format_count(window_tokens_ / std::max(window_seconds_, 1e-9)).c_str());
   double done = static_cast<double>(state_.step) / static_cast<double>(total_steps_);
   if (config_.max_minutes > 0) {
@@ -201,29 +176,28 @@ void Trainer::write_log(const io::Json& line) {
 void Trainer::log_step(double rate, double norm) {
   write_log({{"step", state_.step},
              {"epoch", state_.epoch},
-             {"loss", state_.window_loss / static_cast<double>(state_.window_examples)},
+             {"loss", state_.window_loss / static_cast<double>(state_.window_targets)},
              {"lr", rate},
              {"grad_norm", norm},
              {"tokens_per_second", window_tokens_ / std::max(window_seconds_, 1e-9)},
              {"seconds", state_.seconds}});
   state_.window_loss = 0;
-  state_.window_examples = 0;
+  state_.window_targets = 0;
   window_seconds_ = window_tokens_ = 0;
 }
 
-bool Trainer::is_better(const Evaluation& evaluation) const {
+bool Trainer::is_better(const io::Json& metrics) const {
   if (state_.best_step < 0) return true;
-  const double now = evaluation.metric(config_.metric);
-  const double best = io::json_field<double>(state_.best, config_.metric, "best");
+  const auto now = io::json_field<double>(metrics, config_.metric, "metrics");
+  const auto best = io::json_field<double>(state_.best, config_.metric, "best");
   return config_.metric == "loss" ? now < best : now > best;
 }
 
 void Trainer::evaluate_now() {
   progress_->clear();
-  const Evaluation evaluation = evaluate(model_, valid_, batching_.micro_tokens, bf16_);
+  const io::Json metrics = objective_.evaluate(batching_.micro_tokens);
   last_evaluated_step_ = state_.step;
-  const io::Json metrics = evaluation.to_json();
-  const bool better = is_better(evaluation);
+  const bool better = is_better(metrics);
   write_log({{"step", state_.step}, {"epoch", state_.epoch}, {"valid", metrics}, {"best", better}});
   if (better) {
     state_.best_step = state_.step;
@@ -236,7 +210,7 @@ void Trainer::evaluate_now() {
     ++state_.evaluations_since_best;
   }
   log_info(
-      "step " + std::to_string(state_.step) + ": valid " + format_metrics(metrics) +
+      "step " + std::to_string(state_.step) + ": valid " + objective_.describe(metrics) +
       (better ? " (best so far)" : " (best at step " + std::to_string(state_.best_step) + ")"));
 }
 
@@ -268,7 +242,7 @@ Outcome Trainer::run() {
   progress_ = &progress;
   for (; state_.epoch < config_.epochs && !limit_reached(); ++state_.epoch, state_.batch = 0) {
     const std::vector<Batch> plan =
-        plan_epoch(train_.lengths(), batching_, config_.seed, state_.epoch);
+        plan_epoch(objective_.lengths(), batching_, config_.seed, state_.epoch);
     const auto batches = static_cast<int64_t>(plan.size());
     while (state_.batch < batches && !limit_reached()) {
       train_step(plan[static_cast<size_t>(state_.batch++)]);

@@ -5,11 +5,9 @@
 #include <vector>
 
 #include "fovea/io/json.h"
-#include "fovea/models/text_classifier/model.h"
 #include "fovea/train/batching.h"
 #include "fovea/train/checkpoint.h"
-#include "fovea/train/evaluate.h"
-#include "fovea/train/examples.h"
+#include "fovea/train/objective.h"
 #include "fovea/train/optimizer.h"
 #include "fovea/train/run_config.h"
 
@@ -17,8 +15,7 @@ namespace fovea::train {
 
 enum class Outcome { kFinished, kInterrupted };
 
-/// The training loop of a classifier over tokenized examples, with evaluation, checkpoints and a
-/// log, in the folder `out`:
+/// The training loop of any objective, with evaluation, checkpoints and a log, in the folder `out`:
 ///
 ///     out/log.jsonl   out/checkpoints/step-N/   out/model.safetensors (the best so far)
 ///
@@ -27,9 +24,8 @@ enum class Outcome { kFinished, kInterrupted };
 /// makes it depend on the clock).
 class Trainer {
  public:
-  /// Borrows model and examples. `provenance`: what the bits depend on, for comparison on resume.
-  Trainer(const TrainSection& config, models::TextClassifier& model, const Examples& train,
-          const Examples& valid, std::string out, io::Json provenance, bool bf16);
+  /// Borrows the objective. `provenance`: what the bits depend on, for comparison on resume.
+  Trainer(const TrainSection& config, Objective& objective, std::string out, io::Json provenance);
 
   /// Continues from the newest checkpoint in `out`; false when there is none. When its provenance
   /// differs, throws InputError with the differences, unless `anyway`.
@@ -47,10 +43,10 @@ class Trainer {
   double learning_rate() const;
   bool limit_reached() const;
   void train_step(const Batch& batch);
-  double accumulate(const Batch& batch);
+  double accumulate(const Batch& batch, int64_t targets);
   void write_log(const io::Json& line);
   void log_step(double learning_rate, double gradient_norm);
-  bool is_better(const Evaluation& evaluation) const;
+  bool is_better(const io::Json& metrics) const;
   void evaluate_now();
   void save_checkpoint();
   void finish();
@@ -58,12 +54,9 @@ class Trainer {
   std::string best_weights() const;
 
   TrainSection config_;
-  models::TextClassifier& model_;
-  const Examples& train_;
-  const Examples& valid_;
+  Objective& objective_;
   std::string out_;
   io::Json provenance_;
-  bool bf16_;
 
   NamedTensors parameters_;
   AdamW optimizer_;

@@ -39,6 +39,14 @@ void save_tensors(const std::string& path, const NamedTensors& tensors,
   io::write_safetensors(path, std::move(out), metadata);
 }
 
+NamedTensors named_parameters(const torch::nn::Module& model) {
+  NamedTensors parameters;
+  for (const auto& item : model.named_parameters()) {
+    parameters.emplace_back(item.key(), item.value());
+  }
+  return parameters;
+}
+
 void load_tensors(const std::string& path, const NamedTensors& tensors) {
   const io::SafetensorsFile file(path);
   for (const auto& [name, tensor] : tensors) {

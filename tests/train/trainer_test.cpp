@@ -14,6 +14,8 @@
 #include "fovea/data/random.h"
 #include "fovea/io/atomic_file.h"
 #include "fovea/io/file.h"
+#include "fovea/train/classifier_objective.h"
+#include "fovea/train/evaluate.h"
 #include "fovea/train/interrupt.h"
 #include "fovea/train/model_folder.h"
 
@@ -62,6 +64,15 @@ TrainSection tiny_run() {
   return c;
 }
 
+// A trainer of a classifier, with the objective that it borrows.
+class ClassifierTrainer : private ClassifierObjective, public Trainer {
+ public:
+  ClassifierTrainer(const TrainSection& c, models::TextClassifier model, const Examples& train,
+                    const Examples& valid, const std::string& out, const io::Json& provenance)
+      : ClassifierObjective(std::move(model), train, valid, false, c.label_smoothing),
+        Trainer(c, static_cast<ClassifierObjective&>(*this), out, provenance) {}
+};
+
 class TrainerTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -108,7 +119,7 @@ TEST_F(TrainerTest, LearnsAToy) {
   c.epochs = 40;
   c.eval_every = 0;
   models::TextClassifier model = make_model(tiny_model(), 1);
-  Trainer trainer(c, model, train_, valid_, folder("out"), {}, false);
+  ClassifierTrainer trainer(c, model, train_, valid_, folder("out"), {});
   EXPECT_EQ(trainer.run(), Outcome::kFinished);
   EXPECT_GT(evaluate(model, valid_, 200, false).confusion.accuracy(), 0.95);
   EXPECT_GT(trainer.state().best["accuracy"].get<double>(), 0.95);
@@ -132,7 +143,7 @@ TEST_F(TrainerTest, AccumulationEqualsOneBigBatch) {
     c.lr = 1;
     c.warmup = 0;
     models::TextClassifier model = make_model(config, 1);
-    Trainer trainer(c, model, train_, valid_, folder(std::to_string(micro_tokens)), {}, false);
+    ClassifierTrainer trainer(c, model, train_, valid_, folder(std::to_string(micro_tokens)), {});
     trainer.run();
     results.emplace_back();
     for (const auto& p : model->parameters()) results.back().push_back(p.detach().clone());
@@ -154,14 +165,14 @@ TEST_F(TrainerTest, ResumedRunEndsWithTheSameBits) {
   TrainSection c = tiny_run();
   models::TextClassifier whole = make_model(tiny_model(), 1);
   const std::string uninterrupted = folder("whole");
-  Trainer(c, whole, train_, valid_, uninterrupted, {{"isa", "x"}}, false).run();
+  ClassifierTrainer(c, whole, train_, valid_, uninterrupted, {{"isa", "x"}}).run();
 
   // Interrupted after every single step; each process starts from other weights.
   const std::string out = folder("resumed");
   int64_t processes = 0;
   for (Outcome outcome = Outcome::kInterrupted; outcome != Outcome::kFinished; ++processes) {
     models::TextClassifier model = make_model(tiny_model(), processes == 0 ? 1 : 99);
-    Trainer trainer(c, model, train_, valid_, out, {{"isa", "x"}}, false);
+    ClassifierTrainer trainer(c, model, train_, valid_, out, {{"isa", "x"}});
     EXPECT_EQ(trainer.resume(false), processes > 0);
     catch_interrupts();
     std::raise(SIGTERM);
@@ -177,8 +188,8 @@ TEST_F(TrainerTest, ResumeRefusesAnotherMachineUnlessToldTo) {
   c.max_steps = 5;
   const std::string out = folder("out");
   models::TextClassifier model = make_model(tiny_model(), 1);
-  Trainer(c, model, train_, valid_, out, {{"isa", "avx2"}, {"threads", 2}}, false).run();
-  Trainer other(c, model, train_, valid_, out, {{"isa", "avx512"}, {"threads", 2}}, false);
+  ClassifierTrainer(c, model, train_, valid_, out, {{"isa", "avx2"}, {"threads", 2}}).run();
+  ClassifierTrainer other(c, model, train_, valid_, out, {{"isa", "avx512"}, {"threads", 2}});
   try {
     other.resume(false);
     FAIL() << "no error";
@@ -191,7 +202,8 @@ TEST_F(TrainerTest, ResumeRefusesAnotherMachineUnlessToldTo) {
 
 TEST_F(TrainerTest, NothingToResume) {
   models::TextClassifier model = make_model(tiny_model(), 1);
-  EXPECT_FALSE(Trainer(tiny_run(), model, train_, valid_, folder("out"), {}, false).resume(false));
+  EXPECT_FALSE(
+      ClassifierTrainer(tiny_run(), model, train_, valid_, folder("out"), {}).resume(false));
 }
 
 TEST_F(TrainerTest, NonFiniteLossStopsWithTheStepAndKeepsTheCheckpoint) {
@@ -199,10 +211,10 @@ TEST_F(TrainerTest, NonFiniteLossStopsWithTheStepAndKeepsTheCheckpoint) {
   c.save_every = 1;
   const std::string out = folder("out");
   models::TextClassifier model = make_model(tiny_model(), 1);
-  Trainer trainer(c, model, train_, valid_, out, {}, false);
+  ClassifierTrainer trainer(c, model, train_, valid_, out, {});
   c.max_steps = 2;
   {
-    Trainer first(c, model, train_, valid_, out, {}, false);
+    ClassifierTrainer first(c, model, train_, valid_, out, {});
     first.run();
   }
   {
@@ -228,7 +240,7 @@ TEST_F(TrainerTest, PatienceStopsEarlyAndTheBestModelStays) {
   c.eval_every = 1;
   c.patience = 3;
   models::TextClassifier model = make_model(tiny_model(), 1);
-  Trainer trainer(c, model, train_, valid_, folder("out"), {}, false);
+  ClassifierTrainer trainer(c, model, train_, valid_, folder("out"), {});
   trainer.run();
   EXPECT_EQ(trainer.state().step, 4);
   EXPECT_EQ(trainer.state().best_step, 1);
@@ -241,7 +253,7 @@ TEST_F(TrainerTest, KeepsAsManyCheckpointsAsAsked) {
   c.max_steps = 6;
   const std::string out = folder("out");
   models::TextClassifier model = make_model(tiny_model(), 1);
-  Trainer(c, model, train_, valid_, out, {}, false).run();
+  ClassifierTrainer(c, model, train_, valid_, out, {}).run();
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(out + "/checkpoints")) {
     names.push_back(entry.path().filename().string());
@@ -258,7 +270,7 @@ TEST_F(TrainerTest, LabelSmoothingAndCheckpointingTrain) {
     c.checkpointing = checkpointing;
     models::TextClassifier model = make_model(tiny_model(), 1);
     const std::string out = folder(checkpointing ? "twice" : "once");
-    Trainer(c, model, train_, valid_, out, {}, false).run();
+    ClassifierTrainer(c, model, train_, valid_, out, {}).run();
     results.push_back(weights(out));
   }
   EXPECT_EQ(results[0], results[1]) << "computing activations again changes no bit";

@@ -35,7 +35,8 @@ train::RunConfig base_config(const TrainOptions& o, const io::Config& given) {
   copy.read("train.init", init);
   if (!init.empty()) {
     const std::string path = init + "/config.json";
-    base.model = models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path);
+    base.model = train::model_section(
+        models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path));
     base.tokenizer.file = init + "/tokenizer.json";
   }
   return base;

@@ -3,19 +3,11 @@
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
+#include "fovea/models/encoder_parts.h"
 #include "fovea/models/text_classifier/config.h"
-#include "fovea/nn/embedding.h"
-#include "fovea/nn/encoder.h"
 #include "fovea/nn/pooling.h"
 
 namespace fovea::models {
-
-/// Documents packed one after another: no padding. Document n is
-/// tokens[cu_seqlens[n] : cu_seqlens[n + 1]).
-struct PackedBatch {
-  torch::Tensor tokens;      ///< int64 [T], ids below vocab_size
-  torch::Tensor cu_seqlens;  ///< int32 [N + 1], ascending from 0 to T; no document is empty
-};
 
 /// Encoder with a pooling head and a linear classifier over packed documents.
 ///

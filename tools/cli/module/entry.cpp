@@ -59,13 +59,13 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 
 }  // namespace
 
-train::DataSection data_settings(const train::ModelFolder& folder, const io::Json& options) {
+train::DataSection data_settings(const train::RunConfig& run, const io::Json& options) {
   io::Config config;
   for (const auto& [key, text] :
        options.at("settings").get<std::vector<std::pair<std::string, std::string>>>()) {
     config.set(key, text, "--" + key);
   }
-  return train::read_run_config(config, folder.run).data;
+  return train::read_run_config(config, run).data;
 }
 
 void write_result(const std::string& text) {

@@ -10,9 +10,9 @@
 namespace fovea::cli {
 
 int eval_command(const io::Json& options) {
-  train::ModelFolder folder = train::load_model_folder(options.value("model", ""));
+  train::ClassifierFolder folder = train::load_classifier(options.value("model", ""));
   const bool bf16 = train::use_bf16(options.value("precision", "fp32"));
-  const train::DataSection data = data_settings(folder, options);
+  const train::DataSection data = data_settings(folder.run, options);
   const train::Examples examples = train::encode_examples(
       options.value("data", ""), train::reader_options(data, folder.tokenizer.kind()),
       folder.tokenizer, folder.config, train::parse_truncate(data.truncate), nullptr);

@@ -16,7 +16,7 @@ int predict_command(const io::Json& options);
 int doctor_command(const io::Json& options);
 
 /// The model's own settings for reading data, with the command's flags over them.
-train::DataSection data_settings(const train::ModelFolder& folder, const io::Json& options);
+train::DataSection data_settings(const train::RunConfig& run, const io::Json& options);
 
 /// Writes to stdout; throws Error(kFailed) when it cannot be written.
 void write_result(const std::string& text);

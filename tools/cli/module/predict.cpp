@@ -16,12 +16,12 @@ namespace {
 
 class Predictor {
  public:
-  Predictor(train::ModelFolder& folder, const io::Json& options)
+  Predictor(train::ClassifierFolder& folder, const io::Json& options)
       : folder_(folder),
         bf16_(train::use_bf16(options.value("precision", "fp32"))),
         batch_tokens_(options.value("batch_tokens", int64_t{16384})),
         batch_examples_(options.value("batch_examples", size_t{256})),
-        data_(data_settings(folder, options)),
+        data_(data_settings(folder.run, options)),
         truncate_(train::parse_truncate(data_.truncate)) {}
 
   void file(const std::string& path) {
@@ -97,7 +97,7 @@ class Predictor {
     return io::dump_json(line) + "\n";
   }
 
-  train::ModelFolder& folder_;
+  train::ClassifierFolder& folder_;
   bool bf16_;
   int64_t batch_tokens_;
   size_t batch_examples_;
@@ -108,7 +108,7 @@ class Predictor {
 }  // namespace
 
 int predict_command(const io::Json& options) {
-  train::ModelFolder folder = train::load_model_folder(options.value("model", ""));
+  train::ClassifierFolder folder = train::load_classifier(options.value("model", ""));
   Predictor predictor(folder, options);
   for (const auto& path : options.at("files")) predictor.file(path.get<std::string>());
   return 0;

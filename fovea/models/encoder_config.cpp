@@ -1,0 +1,148 @@
+#include "fovea/models/encoder_config.h"
+
+#include <functional>
+#include <numeric>
+
+#include "fovea/core/status.h"
+#include "fovea/nn/mixer_shapes.h"
+#include "fovea/pattern/layer_attention.h"
+
+namespace fovea::models {
+namespace {
+
+void check_shape(const EncoderConfig& c, const ConfigChecker& check) {
+  check.integer("vocab_size", c.vocab_size, 1, int64_t{1} << 24);
+  check.integer("layers", c.layers, 1, 1024);
+  check.integer("model_dim", c.model_dim, 8, 65536);
+  check.integer("heads", c.heads, 1, c.model_dim / 8);
+  if (c.model_dim % c.heads != 0 || c.model_dim / c.heads % 8 != 0 || c.model_dim / c.heads > 256) {
+    fail_config(check.place, "heads",
+                "expected model_dim / heads to be a multiple of 8 up to 256, found " +
+                    std::to_string(c.model_dim) + " / " + std::to_string(c.heads));
+  }
+  check.integer("kv_heads", c.kv_heads, 1, c.heads);
+  if (c.heads % c.kv_heads != 0) {
+    fail_config(check.place, "kv_heads",
+                "expected a divisor of heads (" + std::to_string(c.heads) + "), found " +
+                    std::to_string(c.kv_heads));
+  }
+  check.integer("ff_dim", c.ff_dim, 1, 1 << 20);
+  check.integer("max_length", c.max_length, 1, int64_t{1} << 27);
+}
+
+void check_attention(const EncoderConfig& c, std::string_view place) {
+  std::vector<LayerAttention> layers;
+  try {
+    layers = parse_layers(c.attention, c.layers);
+    check_heads(layers, c.heads);
+  } catch (const InputError& error) {
+    fail_config(place, "attention", error.what());
+  }
+  for (const LayerAttention& layer : layers) {
+    if (layer.mechanism != Mechanism::kSoftmax && layer.mechanism != Mechanism::kLinear) {
+      const std::string unmet = nn::unmet_of_mixer(layer.mechanism, c.model_dim, c.heads);
+      if (!unmet.empty()) fail_config(place, "attention", "expected " + unmet);
+      if (c.kv_heads != c.heads) {
+        fail_config(place, "kv_heads",
+                    "expected as many as heads with " + layer.to_string() + ", found " +
+                        std::to_string(c.kv_heads));
+      }
+    }
+    if (!layer.pattern.uses_inputs()) continue;
+    fail_config(place, "attention",
+                "expected patterns without per-batch tensors (packed documents are kept apart "
+                "anyway), found \"" +
+                    layer.to_string() + '"');
+  }
+}
+
+}  // namespace
+
+int64_t parameter_count(const std::vector<TensorSpec>& specs) {
+  int64_t count = 0;
+  for (const TensorSpec& spec : specs) {
+    count += std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<>());
+  }
+  return count;
+}
+
+void add_linear_specs(std::vector<TensorSpec>& specs, const std::string& name, int64_t in,
+                      int64_t out) {
+  specs.push_back({name + ".weight", {out, in}});
+  specs.push_back({name + ".bias", {out}});
+}
+
+std::vector<ConfigField> EncoderConfig::encoder_fields() {
+  return {{"vocab_size", &vocab_size},
+          {"layers", &layers},
+          {"model_dim", &model_dim},
+          {"heads", &heads},
+          {"kv_heads", &kv_heads},
+          {"ff_dim", &ff_dim},
+          {"attention", &attention},
+          {"positions", &positions},
+          {"rope_theta", &rope_theta},
+          {"max_length", &max_length},
+          {"norm", &norm},
+          {"norm_type", &norm_type},
+          {"activation", &activation},
+          {"dropout", &dropout},
+          {"attention_dropout", &attention_dropout},
+          {"embedding_dropout", &embedding_dropout},
+          {"token_dropout", &token_dropout}};
+}
+
+void EncoderConfig::validate_encoder(std::string_view place) const {
+  const ConfigChecker check{place};
+  check_shape(*this, check);
+  check.choice("positions", positions, {"rotary", "learned", "sinusoidal", "none"});
+  if (!(rope_theta > 1 && rope_theta < 1e12)) {
+    fail_config(place, "rope_theta",
+                "expected a number above 1 and below 1e12, found " + std::to_string(rope_theta));
+  }
+  check.choice("norm", norm, {"pre", "post"});
+  check.choice("norm_type", norm_type, {"layer", "rms"});
+  check.choice("activation", activation, {"gelu", "relu", "swiglu", "geglu"});
+  check.probability("dropout", dropout);
+  check.probability("attention_dropout", attention_dropout);
+  check.probability("embedding_dropout", embedding_dropout);
+  check.probability("token_dropout", token_dropout);
+  check_attention(*this, place);
+}
+
+std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
+  std::vector<TensorSpec> specs;
+  const auto add_norm = [&](const std::string& name) {
+    specs.push_back({name + ".weight", {model_dim}});
+    if (norm_type == "layer") specs.push_back({name + ".bias", {model_dim}});
+  };
+  const bool gated = activation == "swiglu" || activation == "geglu";
+  specs.push_back({"embeddings.tokens.weight", {vocab_size, model_dim}});
+  if (positions == "learned") {
+    specs.push_back({"embeddings.positions.weight", {max_length, model_dim}});
+  }
+  add_norm("embeddings.norm");
+  const std::vector<LayerAttention> attentions = parse_layers(attention, layers);
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = "encoder.layers." + std::to_string(i) + ".";
+    const int64_t head_dim = model_dim / heads;
+    const Mechanism mechanism = attentions[static_cast<size_t>(i)].mechanism;
+    if (mechanism == Mechanism::kSoftmax || mechanism == Mechanism::kLinear) {
+      add_linear_specs(specs, layer + "attention.qkv", model_dim,
+                       (heads + 2 * kv_heads) * head_dim);
+      add_linear_specs(specs, layer + "attention.output", model_dim, model_dim);
+    } else {
+      for (auto& [name, shape] : nn::mixer_parameters(mechanism, model_dim, heads)) {
+        specs.push_back({layer + "attention.mixer." + name, std::move(shape)});
+      }
+    }
+    add_norm(layer + "attention_norm");
+    add_linear_specs(specs, layer + "feed_forward.input", model_dim, gated ? 2 * ff_dim : ff_dim);
+    add_linear_specs(specs, layer + "feed_forward.output", ff_dim, model_dim);
+    add_norm(layer + "feed_forward_norm");
+  }
+  if (norm == "pre") add_norm("encoder.norm");
+  return specs;
+}
+
+}  // namespace fovea::models
