@@ -42,6 +42,9 @@ class EmbeddingImpl : public torch::nn::Module {
   /// than a learned table.
   at::Tensor forward(const at::Tensor& ids, const Packing& packing);
 
+  /// tokens.weight, for an output projection that shares it.
+  const at::Tensor& table() const { return tokens_->weight; }
+
   EmbeddingOptions options;
 
  private:

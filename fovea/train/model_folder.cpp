@@ -15,14 +15,17 @@ namespace {
 
 constexpr const char* kHead = "classifier.";
 
-template <typename Config>
-Config read_config(const std::string& folder) {
+std::string config_text(const std::string& folder) {
   if (!std::filesystem::is_directory(folder)) {
     throw InputError(folder + ": expected a model folder (config.json, model.safetensors, " +
                      "tokenizer.json), found no such folder");
   }
-  const std::string path = folder + "/config.json";
-  return Config::from_json(io::read_file(path, 64 << 20), path);
+  return io::read_file(folder + "/config.json", 64 << 20);
+}
+
+template <typename Config>
+Config read_config(const std::string& folder) {
+  return Config::from_json(config_text(folder), folder + "/config.json");
 }
 
 // The file's header against the config, before memory is allocated by the config's word.
@@ -34,6 +37,21 @@ void check_header(const std::string& path, const std::vector<models::TensorSpec>
       throw InputError(path + ": tensor \"" + spec.name +
                        "\" does not have the shape and type that config.json asks for");
     }
+  }
+}
+
+// Copies a folder's weights, but not those whose name begins with `except`.
+void copy_weights(const std::string& folder, const torch::nn::Module& model, const char* except) {
+  const std::string path = folder + "/model.safetensors";
+  const io::SafetensorsFile file(path);
+  for (const auto& [name, tensor] : named_parameters(model)) {
+    if (except && name.starts_with(except)) continue;
+    const io::StTensor& stored = file.at(name);
+    if (stored.shape != tensor.sizes().vec() || stored.dtype != io::StDType::kF32) {
+      throw InputError(path + ": tensor \"" + name + "\" does not fit the model asked for; leave " +
+                       "the sizes of [model] unset to take those of " + folder);
+    }
+    std::memcpy(tensor.mutable_data_ptr(), stored.data, tensor.nbytes());
   }
 }
 
@@ -68,25 +86,33 @@ models::TextClassifier make_model(const models::TextClassifierConfig& config, ui
   return models::TextClassifier(config);
 }
 
+models::LanguageModel make_model(const models::LanguageModelConfig& config, uint64_t seed) {
+  at::manual_seed(seed);
+  return models::LanguageModel(config);
+}
+
+std::string model_type_of_folder(const std::string& folder) {
+  return models::model_type_of(config_text(folder), folder + "/config.json");
+}
+
+LanguageModelFolder load_language_model(const std::string& folder) {
+  return load<models::LanguageModelConfig, models::LanguageModel>(folder);
+}
+
 ClassifierFolder load_classifier(const std::string& folder) {
   return load<models::TextClassifierConfig, models::TextClassifier>(folder);
 }
 
 bool start_from(const std::string& folder, models::TextClassifier& model) {
-  const models::TextClassifierConfig source = read_config<models::TextClassifierConfig>(folder);
+  const auto source = read_config<models::TextClassifierConfig>(folder);
   const bool same_labels = source.labels == model->config().labels;
-  const std::string path = folder + "/model.safetensors";
-  const io::SafetensorsFile file(path);
-  for (const auto& [name, tensor] : named_parameters(*model)) {
-    if (name.starts_with(kHead) && !same_labels) continue;
-    const io::StTensor& stored = file.at(name);
-    if (stored.shape != tensor.sizes().vec() || stored.dtype != io::StDType::kF32) {
-      throw InputError(path + ": tensor \"" + name + "\" does not fit the model asked for; leave " +
-                       "the sizes of [model] unset to take those of " + folder);
-    }
-    std::memcpy(tensor.mutable_data_ptr(), stored.data, tensor.nbytes());
-  }
+  copy_weights(folder, *model, same_labels ? nullptr : kHead);
   return same_labels;
+}
+
+void start_from(const std::string& folder, models::LanguageModel& model) {
+  read_config<models::LanguageModelConfig>(folder);
+  copy_weights(folder, *model, nullptr);
 }
 
 }  // namespace fovea::train

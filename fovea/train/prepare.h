@@ -25,6 +25,9 @@ struct Prepared {
 /// Reads the data of a classification run, makes or reads OUT/tokenizer.json, and makes the model.
 Prepared prepare_classifier(const TrainRequest& request, bool bf16);
 
+/// The same for a language model, from texts without labels.
+Prepared prepare_language_model(const TrainRequest& request, bool bf16);
+
 /// The tokenizer of the run being resumed, else what `make` gives, written to OUT/tokenizer.json.
 Tokenizer saved_or_made_tokenizer(const TrainRequest& request,
                                   const std::function<Tokenizer()>& make);

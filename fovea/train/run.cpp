@@ -122,7 +122,8 @@ Selections split_off_valid(const RunConfig& c, const std::vector<std::string>& l
 
 int run_training(const TrainRequest& request) {
   check_request(request);
-  const TrainSection& c = request.config.train;
+  TrainSection c = request.config.train;
+  c.metric = resolve_metric(c);
   const bool bf16 = use_bf16(c.precision);
   if (fs::exists(request.out) && !fs::is_directory(request.out)) {
     throw InputError(request.out + ": expected a folder");
@@ -137,7 +138,8 @@ int run_training(const TrainRequest& request) {
                               {"status", "started"},
                               {"config", to_json(request.config)}});
   }
-  const Prepared prepared = prepare_classifier(request, bf16);
+  const Prepared prepared =
+      c.task == "lm" ? prepare_language_model(request, bf16) : prepare_classifier(request, bf16);
   log_info("model: " + format_count(static_cast<double>(prepared.parameters)) +
            " parameters, attention " + prepared.attention + (bf16 ? ", bf16" : ", fp32"));
 

@@ -15,7 +15,7 @@ struct TrainRequest {
   bool overwrite = false;      ///< of a finished or begun run in `out`
 };
 
-/// Trains a classifier from files to a model folder: config.json, tokenizer.json,
+/// Trains a model from files to a model folder: config.json, tokenizer.json,
 /// model.safetensors, run.json, README.md, log.jsonl, checkpoints/. Returns the process's exit
 /// code: 0, or 130/143 after SIGINT/SIGTERM. Throws Error.
 int run_training(const TrainRequest& request);

@@ -23,7 +23,7 @@ void visit(Config& c, Visitor&& v) {
     d.valid);
   v(Field{"data.valid_share", "that part, when data.valid is empty", 0.001, 0.9}, d.valid_share);
   v(Field{"data.format",
-          "how examples are written; text (a line a text) and file (a file a text) to predict only",
+          "how examples are written; text (a line a text) and file (a file a text) have no labels",
           -kInf,
           kInf,
           {"auto", "jsonl", "tsv", "csv", "labelled", "folder", "text", "file"}},
@@ -65,7 +65,9 @@ void visit(Config& c, Visitor&& v) {
   v(Field{"model.kv_heads", "key and value heads; 0: as many as heads", 0, 4096}, m.kv_heads);
   v(Field{"model.ff_dim", "inner features of the feed-forward; 0: 4 x model_dim", 0, 1 << 22},
     m.ff_dim);
-  v(Field{"model.attention", "who attends to whom, per layer: 'window(64)*2, full'"}, m.attention);
+  v(Field{"model.attention",
+          "who attends to whom, per layer: 'window(64)*2, full'; auto: full, or causal (lm)"},
+    m.attention);
   v(Field{"model.positions",
           "how positions are told",
           -kInf,
@@ -88,11 +90,13 @@ void visit(Config& c, Visitor&& v) {
           {"gelu", "relu", "swiglu", "geglu"}},
     m.activation);
   v(Field{"model.pooling",
-          "how a document becomes one vector",
+          "how a document becomes one vector (classify)",
           -kInf,
           kInf,
           {"mean", "max", "first", "last", "attention"}},
     m.pooling);
+  v(Field{"model.tie_embeddings", "the output projection is the embedding table (lm)"},
+    m.tie_embeddings);
   v(Field{"model.dropout", "after attention and feed-forward", 0, 0.99}, m.dropout);
   v(Field{"model.attention_dropout", "of attention weights", 0, 0.99}, m.attention_dropout);
   v(Field{"model.embedding_dropout", "of the elements of embeddings", 0, 0.99},
@@ -101,10 +105,10 @@ void visit(Config& c, Visitor&& v) {
 
   auto& t = c.train;
   v(Field{"train.task",
-          "what is learned; other tasks are not available yet",
+          "what is learned: a label for each text, or the next token (a language model)",
           -kInf,
           kInf,
-          {"classify"}},
+          {"classify", "lm"}},
     t.task);
   v(Field{"train.init", "model folder to start from"}, t.init);
   v(Field{"train.seed", "of weights, order, dropout and split"}, t.seed);
@@ -146,10 +150,10 @@ void visit(Config& c, Visitor&& v) {
   v(Field{"train.eval_every", "updates between evaluations; 0: once an epoch", 0, kInf},
     t.eval_every);
   v(Field{"train.metric",
-          "by which the best model is chosen",
+          "by which the best model is chosen; auto: macro_f1, or loss (lm)",
           -kInf,
           kInf,
-          {"macro_f1", "accuracy", "mcc", "loss"}},
+          {"auto", "macro_f1", "accuracy", "mcc", "loss"}},
     t.metric);
   v(Field{"train.patience", "evaluations without a new best before stopping; 0: never", 0, kInf},
     t.patience);
@@ -199,10 +203,20 @@ std::string fault(const Field& field, const T& value) {
 RunConfig::RunConfig() {
   model.kv_heads = 0;
   model.ff_dim = 0;
+  model.attention = "auto";
+  train.metric = "auto";
 }
 
 ModelSection model_section(const models::TextClassifierConfig& config) {
-  return {config, config.pooling};
+  ModelSection section{config};
+  section.pooling = config.pooling;
+  return section;
+}
+
+ModelSection model_section(const models::LanguageModelConfig& config) {
+  ModelSection section{config};
+  section.tie_embeddings = config.tie_embeddings;
+  return section;
 }
 
 std::vector<Field> run_config_fields() {
@@ -267,17 +281,45 @@ RunConfig run_config_from_json(const io::Json& json, const std::string& name) {
   return run;
 }
 
+namespace {
+
+// The part of a model's config that settings decide, whatever the task.
+void resolve_encoder(const ModelSection& section, int64_t vocab_size, const char* attention,
+                     models::EncoderConfig& model) {
+  model = section;
+  model.vocab_size = vocab_size;
+  if (model.attention == "auto") model.attention = attention;
+  if (model.kv_heads == 0) model.kv_heads = model.heads;
+  if (model.ff_dim == 0) model.ff_dim = 4 * model.model_dim;
+}
+
+}  // namespace
+
 models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
                                            std::vector<std::string> labels) {
   models::TextClassifierConfig model;
-  static_cast<models::EncoderConfig&>(model) = config.model;
+  resolve_encoder(config.model, vocab_size, "full", model);
   model.pooling = config.model.pooling;
-  model.vocab_size = vocab_size;
   model.labels = std::move(labels);
-  if (model.kv_heads == 0) model.kv_heads = model.heads;
-  if (model.ff_dim == 0) model.ff_dim = 4 * model.model_dim;
   model.validate("model");
   return model;
+}
+
+models::LanguageModelConfig resolve_language_model(const RunConfig& config, int64_t vocab_size) {
+  models::LanguageModelConfig model;
+  resolve_encoder(config.model, vocab_size, "causal", model);
+  model.tie_embeddings = config.model.tie_embeddings;
+  model.validate("model");
+  return model;
+}
+
+std::string resolve_metric(const TrainSection& train) {
+  if (train.metric == "auto") return train.task == "lm" ? "loss" : "macro_f1";
+  if (train.task == "lm" && train.metric != "loss" && train.metric != "accuracy") {
+    throw InputError("train.metric: a language model has loss and accuracy (of tokens), found \"" +
+                     train.metric + "\"");
+  }
+  return train.metric;
 }
 
 }  // namespace fovea::train

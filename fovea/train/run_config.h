@@ -7,6 +7,7 @@
 
 #include "fovea/io/config.h"
 #include "fovea/io/json.h"
+#include "fovea/models/language_model/config.h"
 #include "fovea/models/text_classifier/config.h"
 
 namespace fovea::train {
@@ -35,12 +36,13 @@ struct TokenizerSection {
 
 /// What the user sets of a model; the rest of its config comes from the data.
 struct ModelSection : models::EncoderConfig {
-  std::string pooling = "mean";
+  std::string pooling = "mean";  ///< of a classifier
+  bool tie_embeddings = true;    ///< of a language model
 };
 
 struct TrainSection {
-  std::string task = "classify";
-  std::string init;  ///< model folder to start from
+  std::string task = "classify";  ///< classify, lm
+  std::string init;               ///< model folder to start from
   uint64_t seed = 1;
   int64_t epochs = 10;
   int64_t max_steps = 0;   ///< 0 = no bound
@@ -72,7 +74,8 @@ struct TrainSection {
 };
 
 /// Everything that decides a training run. `model.vocab_size` and `model.labels` come from the data
-/// and are no settings; `model.kv_heads` = 0 means heads, `model.ff_dim` = 0 means 4 model_dim.
+/// and are no settings; `model.kv_heads` = 0 means heads, `model.ff_dim` = 0 means 4 model_dim;
+/// `model.attention` and `train.metric` = auto are what the task wants.
 struct RunConfig {
   RunConfig();
 
@@ -84,6 +87,7 @@ struct RunConfig {
 
 /// The settings that a finished model's config amounts to.
 ModelSection model_section(const models::TextClassifierConfig& config);
+ModelSection model_section(const models::LanguageModelConfig& config);
 
 /// What is said and checked about one setting.
 struct Field {
@@ -112,5 +116,10 @@ RunConfig run_config_from_json(const io::Json& json, const std::string& name);
 /// the settings do not fit together.
 models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t vocab_size,
                                            std::vector<std::string> labels);
+models::LanguageModelConfig resolve_language_model(const RunConfig& config, int64_t vocab_size);
+
+/// `train.metric`, or what `auto` means for the task; throws InputError for a metric that the task
+/// does not have.
+std::string resolve_metric(const TrainSection& train);
 
 }  // namespace fovea::train

@@ -75,6 +75,32 @@ TEST(RunConfig, DumpReadsBackToTheSame) {
   EXPECT_EQ(to_json(read_run_config(again)), first);
 }
 
+TEST(RunConfig, AutoIsWhatTheTaskWants) {
+  RunConfig run;
+  EXPECT_EQ(resolve_model(run, 10, {"a", "b"}).attention, "full");
+  EXPECT_EQ(resolve_metric(run.train), "macro_f1");
+  run.train.task = "lm";
+  EXPECT_EQ(resolve_language_model(run, 10).attention, "causal");
+  EXPECT_EQ(resolve_metric(run.train), "loss");
+  run.train.metric = "accuracy";
+  EXPECT_EQ(resolve_metric(run.train), "accuracy");
+  run.train.metric = "mcc";
+  EXPECT_THROW(resolve_metric(run.train), InputError);
+}
+
+TEST(RunConfig, ModelsBecomeSettingsAndModelsAgain) {
+  RunConfig run;
+  models::LanguageModelConfig model = resolve_language_model(run, 10);
+  model.tie_embeddings = false;
+  model.attention = "window(3,0)";
+  run.model = model_section(model);
+  EXPECT_EQ(resolve_language_model(run, 10), model);
+  models::TextClassifierConfig classifier = resolve_model(RunConfig(), 10, {"a", "b"});
+  classifier.pooling = "max";
+  run.model = model_section(classifier);
+  EXPECT_EQ(resolve_model(run, 10, {"a", "b"}), classifier);
+}
+
 TEST(RunConfig, EveryFieldHasSectionAndHelp) {
   for (const Field& field : run_config_fields()) {
     EXPECT_NE(std::string(field.key).find('.'), std::string::npos) << field.key;

@@ -15,10 +15,11 @@ struct EvalOptions {
 };
 
 void add_eval(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("eval", "Measure a model on labelled texts");
+  CLI::App* command = app.add_subcommand(
+      "eval", "Measure a model: a classifier on labelled texts, a language model on texts");
   auto o = std::make_shared<EvalOptions>();
   command->add_option("--model", o->model, "Model folder")->required();
-  command->add_option("--data", o->data, "Labelled examples: a file, a folder, or -")->required();
+  command->add_option("--data", o->data, "Examples: a file, a folder, or -")->required();
   command->add_flag("--json", o->json, "Print one JSON object of metrics");
   command->add_option("--batch-tokens", o->batch_tokens, "Tokens computed at once")
       ->capture_default_str()

@@ -9,6 +9,7 @@
 #include "fovea/io/file.h"
 #include "fovea/io/json.h"
 #include "fovea/io/safetensors.h"
+#include "fovea/models/language_model/config.h"
 #include "fovea/models/text_classifier/config.h"
 #include "fovea/pattern/layer_attention.h"
 
@@ -22,13 +23,8 @@ std::string part_of(const std::string& tensor) {
   return tensor.substr(0, end);
 }
 
-io::Json summary(const std::string& folder) {
-  if (!std::filesystem::is_directory(folder)) {
-    throw InputError(folder + ": expected a model folder (of fovea train), found " +
-                     (std::filesystem::exists(folder) ? "a file" : "nothing"));
-  }
-  const std::string path = folder + "/config.json";
-  const auto config = models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path);
+template <typename Config>
+io::Json describe(const Config& config) {
   io::Json attention = io::Json::array();
   for (const LayerAttention& layer : parse_layers(config.attention, config.layers)) {
     attention.push_back(layer.to_string());
@@ -40,12 +36,23 @@ io::Json summary(const std::string& folder) {
     const std::string part = part_of(tensor.name);
     parts[part] = parts.value(part, int64_t{0}) + count;
   }
-  io::Json json = io::Json::parse(config.to_json());
-  io::Json info = {{"model", folder},
-                   {"config", std::move(json)},
-                   {"attention", attention},
-                   {"parameters", config.parameter_count()},
-                   {"parameters_by_part", parts}};
+  return {{"config", io::Json::parse(config.to_json())},
+          {"attention", attention},
+          {"parameters", config.parameter_count()},
+          {"parameters_by_part", parts}};
+}
+
+io::Json summary(const std::string& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw InputError(folder + ": expected a model folder (of fovea train), found " +
+                     (std::filesystem::exists(folder) ? "a file" : "nothing"));
+  }
+  const std::string path = folder + "/config.json";
+  const std::string text = io::read_file(path, 64 << 20);
+  io::Json info = {{"model", folder}};
+  info.update(models::model_type_of(text, path) == models::LanguageModelConfig::kModelType
+                  ? describe(models::LanguageModelConfig::from_json(text, path))
+                  : describe(models::TextClassifierConfig::from_json(text, path)));
   const std::string weights = folder + "/model.safetensors";
   if (std::filesystem::exists(weights)) {
     io::SafetensorsFile file(weights);

@@ -35,8 +35,13 @@ train::RunConfig base_config(const TrainOptions& o, const io::Config& given) {
   copy.read("train.init", init);
   if (!init.empty()) {
     const std::string path = init + "/config.json";
-    base.model = train::model_section(
-        models::TextClassifierConfig::from_json(io::read_file(path, 64 << 20), path));
+    const std::string text = io::read_file(path, 64 << 20);
+    if (models::model_type_of(text, path) == models::LanguageModelConfig::kModelType) {
+      base.model = train::model_section(models::LanguageModelConfig::from_json(text, path));
+      base.train.task = "lm";
+    } else {
+      base.model = train::model_section(models::TextClassifierConfig::from_json(text, path));
+    }
     base.tokenizer.file = init + "/tokenizer.json";
   }
   return base;
@@ -52,7 +57,12 @@ void train(const TrainOptions& o) {
     return;
   }
   // What is wrong with the model's shape is said before torch is loaded and data are read.
-  train::resolve_model(config, 1, {"a", "b"});
+  train::resolve_metric(config.train);
+  if (config.train.task == "lm") {
+    train::resolve_language_model(config, 1);
+  } else {
+    train::resolve_model(config, 1, {"a", "b"});
+  }
   run_in_module("train", {{"config", train::to_json(config)},
                           {"out", o.out},
                           {"resume", o.resume},
@@ -61,7 +71,8 @@ void train(const TrainOptions& o) {
 }
 
 void add_train(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("train", "Train a model from labelled texts");
+  CLI::App* command = app.add_subcommand(
+      "train", "Train a model: of labels (--task classify) or of language (--task lm)");
   auto o = std::make_shared<TrainOptions>();
   command->add_option("--out", o->out, "Folder of the model to be made")->take_last();
   command->add_option("--config", o->config_file, "TOML file of settings; flags win over it");

@@ -1,0 +1,31 @@
+#include "fovea/pattern/causality.h"
+
+#include <algorithm>
+
+#include "fovea/pattern/leaf_patterns.h"
+#include "fovea/pattern/pattern_node.h"
+
+namespace fovea {
+namespace {
+
+bool node_is_causal(const PatternNode& node) {
+  const auto causal = [](const NodePtr& child) { return node_is_causal(*child); };
+  switch (node.kind) {
+    case PatternNode::Kind::kLeaf: {
+      const std::string_view name = node.leaf->name;
+      return name == "causal" || ((name == "window" || name == "dilated") && node.numbers[1] <= 0);
+    }
+    case PatternNode::Kind::kIntersection:
+      return std::any_of(node.children.begin(), node.children.end(), causal);
+    case PatternNode::Kind::kUnion:
+    case PatternNode::Kind::kPerHead:
+      return std::all_of(node.children.begin(), node.children.end(), causal);
+  }
+  return false;
+}
+
+}  // namespace
+
+bool is_causal(const Pattern& pattern) { return node_is_causal(pattern.node()); }
+
+}  // namespace fovea

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# A language model, through the program alone: training, evaluation, resumption, and what is refused.
+. "$(dirname "$0")/common.sh"
+cd "$work" || exit 1
+
+# cycle COUNT SEED: 40 letters of a cycle of eight, from any of them on.
+cycle() {
+  awk -v n="$1" -v seed="$2" 'BEGIN {
+    srand(seed)
+    for (i = 0; i < n; ++i) {
+      at = int(rand() * 8)
+      text = ""
+      for (k = 0; k < 40; ++k) text = text substr("fovealm.", 1 + (at + k) % 8, 1)
+      print text
+    }
+  }'
+}
+cycle 300 1 > train.txt
+cycle 40 2 > valid.txt
+# shellcheck disable=SC2206
+lm=("$fovea" --threads 1 train --task lm --model.layers 2 --model.model_dim 32 --model.heads 2
+  --model.ff_dim 64 --max-length 64 --tokenizer.kind byte --train.lr 0.01
+  --train.batch_tokens 512 --train.micro_tokens 256 --model.dropout 0)
+
+value() { sed 's/.*"'"$1"'":\([0-9.e+-]*\).*/\1/' "$2"; }
+
+# The first letter is one of 8; where a text ends takes ln 41 + 1 nats of one who cannot count. So a
+# model that knows the cycle has a perplexity of exp((ln 8 + ln 41 + 1) / 41) = 1.18 or less.
+for attention in auto 'window(4,0), linear(causal)'; do
+  "${lm[@]}" --train train.txt --valid valid.txt --attention "$attention" --train.epochs 6 \
+    --out model --overwrite > out.txt 2> err.txt || { cat err.txt; fail "train with $attention"; }
+  [ -s out.txt ] && fail "train writes to stdout"
+  "$fovea" eval --model model --data valid.txt --json > eval.json 2> err.txt ||
+    { cat err.txt; fail "eval with $attention"; }
+  for key in loss perplexity accuracy bits_per_byte targets documents pieces tokens; do
+    grep -q "\"$key\":" eval.json || fail "eval --json has no $key"
+  done
+  echo "$attention: perplexity $(value perplexity eval.json)"
+  awk -v p="$(value perplexity eval.json)" 'BEGIN { exit !(p < 1.25) }' ||
+    fail "$attention: perplexity $(value perplexity eval.json), expected below 1.25"
+  [ "$(value targets eval.json)" = $((40 * 41)) ] || fail "targets: $(cat eval.json)"
+done
+"$fovea" eval --model model --data valid.txt 2> err.txt | grep -q "^perplexity  *1\." || fail "eval as text"
+"$fovea" info --model model | grep -q "attention of layer 1 *linear(causal)$" || fail "info"
+grep -q "next token" model/README.md || fail "the model card does not tell the task"
+grep -q '"perplexity"' model/log.jsonl || fail "log.jsonl has no perplexity"
+
+# Long texts are cut, and that is said; whole files; prompts with completions; a missing --valid.
+tr -d '\n' < train.txt > long.txt
+"${lm[@]}" --train long.txt --format file --valid valid.txt --out file --train.max_steps 2 2> err.txt ||
+  { cat err.txt; fail "--format file"; }
+grep -q "1 longer than 64 tokens are cut, 191 pieces" err.txt || fail "the cut is not told: $(cat err.txt)"
+for i in $(seq 40); do printf '{"prompt": "%d+1=", "completion": "%d"}\n' "$i" $((i + 1)); done > sums.jsonl
+"${lm[@]}" --train sums.jsonl --out sums --tokenizer.kind bpe --tokenizer.vocab_size 280 \
+  --model.tie_embeddings false --train.max_steps 2 2> err.txt || { cat err.txt; fail "prompts"; }
+grep -q "the loss is that of the completions" err.txt || fail "completions are not told"
+grep -q "are set apart" err.txt || fail "the split is not told"
+"$fovea" info --model sums | grep -q "^  output  " || fail "info: no output projection of its own"
+
+# Stopped at a checkpoint and resumed: the same bits as a run that was left alone.
+run=("${lm[@]}" --train train.txt --valid valid.txt --train.epochs 2 --model.dropout 0.1 --train.log_every 1)
+"${run[@]}" --out whole 2> err.txt || { cat err.txt; fail "uninterrupted run"; }
+"${run[@]}" --save-every 2 --out stopped 2> err.txt &
+pid=$!
+while [ ! -e stopped/checkpoints/step-6 ] && [ ! -e stopped/checkpoints/step-8 ] && kill -0 $pid 2> /dev/null; do
+  sleep 0.02
+done
+kill -9 $pid 2> /dev/null
+wait $pid 2> /dev/null
+"$fovea" --threads 1 train --resume --out stopped 2> err.txt || { cat err.txt; fail "resume"; }
+cmp -s whole/model.safetensors stopped/model.safetensors || fail "the resumed run has other weights"
+
+# From a model: its shape, its tokenizer, its task.
+"$fovea" --threads 1 train --init whole --train train.txt --out same --train.lr 0 --train.max_steps 1 2> err.txt ||
+  { cat err.txt; fail "train --init"; }
+cmp -s whole/model.safetensors same/model.safetensors || fail "--init changed the weights at rate 0"
+
+# refused CODE TEXT... -- COMMAND...
+refused() {
+  local texts=()
+  while [ "$1" != -- ]; do texts+=("$1"); shift; done
+  shift
+  rm -rf refused
+  "$@" > out.txt 2> err.txt < /dev/null
+  local got=$?
+  [ $got = 2 ] || fail "exit code $got, expected 2: $* ($(tail -n 2 err.txt))"
+  for text in "${texts[@]}"; do
+    grep -qF -- "$text" err.txt || fail "no \"$text\" in the message of: $* ($(tail -n 3 err.txt))"
+  done
+}
+: > empty.txt
+printf 'one\n' > one.txt
+lm+=(--out refused)
+refused '"full" in layer 0' 'use "causal"' -- "${lm[@]}" --train train.txt --attention full
+refused 'in layer 1' 'use "causal & (' -- "${lm[@]}" --train train.txt --attention 'causal, window(8)|global(1)'
+refused 'use "linear(causal)"' -- "${lm[@]}" --train train.txt --attention linear
+refused "empty.txt" "no text" -- "${lm[@]}" --train empty.txt --valid valid.txt
+refused "valid.txt" -- "${lm[@]}" --train train.txt --valid nowhere/valid.txt
+refused "one.txt" "--valid" -- "${lm[@]}" --train one.txt
+refused "train.metric" "loss and accuracy" -- "${lm[@]}" --train train.txt --train.metric macro_f1
+refused "max_length" -- "${lm[@]}" --train train.txt --max-length 1
+refused "train.task" "expected one of classify, lm" -- "${lm[@]}" --task translate --train train.txt
+refused "fovea_language_model" "text classifier" -- "$fovea" predict --model whole valid.txt
+finish
