@@ -88,8 +88,11 @@ HWY_INLINE void philox_words(const PhiloxKeys& keys, uint32_t key_group, Words q
 }
 
 /// Queries whose words are made at once.
-constexpr int kDropoutLanes =
-    HWY_TARGET == HWY_SCALAR ? 1 : static_cast<int>(2 * hn::MaxLanes(WordTag()));
+#if HWY_TARGET == HWY_SCALAR
+constexpr int kDropoutLanes = 1;
+#else
+constexpr int kDropoutLanes = static_cast<int>(2 * hn::MaxLanes(WordTag()));
+#endif
 
 /// Bit r of low[j] and high[j] is set when the low or high half of word j of query + r is below the
 /// threshold. Words of the even and of the odd queries are made apart and share a vector then.
