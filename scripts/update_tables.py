@@ -165,12 +165,18 @@ def readme():
 
 
 def performance():
-    return ["## Beside PyTorch", "", *attention(), "## Beside other runtimes", "", *runtimes(),
-            "## Beside idiap's fast-transformers", "", *idiap(),
-            "## How the cost grows", "",
-            *cases_alone("scaling.jsonl", "Lengths, heads, patterns with as many pairs, packed documents"),
-            "## What modifications of scores cost", "", *cases_alone("scores.jsonl", "One thing at a time"),
-            "## Whole models", "", *models(), "## Accuracy", "", *accuracy()]
+    """The sections that have results."""
+    sections = {
+        "Beside PyTorch": attention(),
+        "Beside other runtimes": runtimes(),
+        "Beside idiap's fast-transformers": idiap(),
+        "How the cost grows": cases_alone(
+            "scaling.jsonl", "Lengths, heads, patterns with as many pairs, packed documents"),
+        "What modifications of scores cost": cases_alone("scores.jsonl", "One thing at a time"),
+        "Whole models": models(),
+        "Accuracy": accuracy(),
+    }
+    return [line for title, lines in sections.items() if lines for line in (f"## {title}", "", *lines)]
 
 
 def main():
