@@ -1,5 +1,5 @@
 """The case ids that other systems can run too: fovea's own language (docs/architecture.md) without
-score modifications and packed documents."""
+score modifications and packed documents; and the machine's name."""
 import re
 import sys
 
@@ -71,3 +71,9 @@ def read_cases(path):
     """Case ids of a file, one a line; # starts a comment."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def machine_name():
+    """The processor's name, as results give it."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))

@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from torch.utils.cpp_extension import load
 
+from case import machine_name
+
 ROOT = Path(__file__).resolve().parent.parent
 B, H, N, D, WINDOW = 1, 12, 4096, 64, 513
 
@@ -84,8 +86,7 @@ def main():
 
     torch.set_num_threads(args.threads)
     causal_product, local_product = build(args.folder)
-    machine = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    print(json.dumps(dict(machine=machine, threads=args.threads, torch=torch.__version__,
+    print(json.dumps(dict(machine=machine_name(), threads=args.threads, torch=torch.__version__,
                           date=datetime.date.today().isoformat())), flush=True)
     pairs = {
         "causal linear": (their_linear(causal_product), ours(lambda q, k, v: fovea.linear_attention(q, k, v, causal=True))),

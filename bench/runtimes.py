@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    from case import read_cases
+    from case import machine_name, read_cases
 
     ids = args.case or read_cases(args.cases)
     if args.child:
@@ -93,8 +93,7 @@ def main():
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             pass
-    machine = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    print(json.dumps(dict(machine=machine, threads=args.threads, rounds=args.rounds, versions=versions,
+    print(json.dumps(dict(machine=machine_name(), threads=args.threads, rounds=args.rounds, versions=versions,
                           date=time.strftime("%F"))))
     for (case_id, name), row in rows.items():
         best = min(row["ms"])
