@@ -71,7 +71,8 @@ Json parse(std::string_view text, std::string_view place) {
   }
 }
 
-void check_header(const Json& root, std::string_view place, const ConfigFormat& format) {
+/// The format_version.
+int64_t check_header(const Json& root, std::string_view place, const ConfigFormat& format) {
   if (!root.is_object()) fail_config(place, "", "expected a JSON object, " + found(root));
   if (!root.contains("model_type") || root["model_type"] != format.model_type) {
     fail_config(place, "model_type",
@@ -91,6 +92,7 @@ void check_header(const Json& root, std::string_view place, const ConfigFormat& 
                     newest + "; the model was written by a newer fovea: update fovea to use it");
   }
   if (version < 1) fail_config(place, "format_version", "expected at least 1, " + found(version));
+  return version;
 }
 
 void check_known(const Json& root, std::string_view place, const std::vector<ConfigField>& fields) {
@@ -124,10 +126,11 @@ void fail_config(std::string_view place, std::string_view field, const std::stri
 void read_config(std::string_view text, std::string_view place, const ConfigFormat& format,
                  const std::vector<ConfigField>& fields) {
   const Json root = parse(text, place);
-  check_header(root, place, format);
+  const int64_t version = check_header(root, place, format);
   check_known(root, place, fields);
   for (const ConfigField& field : fields) {
     if (!root.contains(field.name)) {
+      if (version < field.since) continue;  // the member keeps its default
       fail_config(place, field.name, "missing; every field must be given");
     }
     std::visit([&](auto* member) { read(root[field.name], *member, place, field.name); },

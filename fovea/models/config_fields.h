@@ -9,10 +9,11 @@
 
 namespace fovea::models {
 
-/// A member of a config and its name in config.json.
+/// A member of a config, its name in config.json and the format_version that brought it.
 struct ConfigField {
   const char* name;
   std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*> member;
+  int64_t since = 1;
 };
 
 /// What config.json says of itself.
@@ -23,8 +24,8 @@ struct ConfigFormat {
 };
 
 /// Reads config.json's text into `fields`; `place` is the file's name for messages. Strict: every
-/// field must be there, an unknown one is an error that suggests the nearest, and a newer
-/// format_version is refused. Throws InputError.
+/// field of its format_version must be there, an unknown one is an error that suggests the nearest,
+/// and a newer format_version is refused. Throws InputError.
 void read_config(std::string_view text, std::string_view place, const ConfigFormat& format,
                  const std::vector<ConfigField>& fields);
 

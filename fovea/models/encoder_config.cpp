@@ -56,6 +56,33 @@ void check_attention(const EncoderConfig& c, std::string_view place) {
   }
 }
 
+void check_scores(const EncoderConfig& c, const ConfigChecker& check) {
+  check.choice("position_bias", c.position_bias, {"none", "alibi", "t5"});
+  check.integer("bias_buckets", c.bias_buckets, 4, 4096);
+  if (c.bias_buckets % 4 != 0) {
+    fail_config(check.place, "bias_buckets",
+                "expected a multiple of 4, found " + std::to_string(c.bias_buckets));
+  }
+  check.integer("bias_max_distance", c.bias_max_distance, c.bias_buckets / 4 + 1, 1 << 20);
+  if (!(c.softcap >= 0 && c.softcap < 1e6)) {
+    fail_config(check.place, "softcap",
+                "expected a number from 0 (off) to below 1e6, found " + std::to_string(c.softcap));
+  }
+  const char* changed = c.position_bias != "none" ? "position_bias"
+                        : c.softcap > 0           ? "softcap"
+                        : c.cosine                ? "cosine"
+                        : c.sinks                 ? "sinks"
+                                                  : nullptr;
+  if (!changed) return;
+  for (const LayerAttention& layer : parse_layers(c.attention, c.layers)) {
+    if (layer.mechanism == Mechanism::kSoftmax) continue;
+    fail_config(check.place, changed,
+                "expected none with linear layers, which have no scores to change, found "
+                "attention \"" +
+                    shortened(c.attention) + '"');
+  }
+}
+
 }  // namespace
 
 int64_t parameter_count(const std::vector<TensorSpec>& specs) {
@@ -89,7 +116,13 @@ std::vector<ConfigField> EncoderConfig::encoder_fields() {
           {"dropout", &dropout},
           {"attention_dropout", &attention_dropout},
           {"embedding_dropout", &embedding_dropout},
-          {"token_dropout", &token_dropout}};
+          {"token_dropout", &token_dropout},
+          {"position_bias", &position_bias, 2},
+          {"bias_buckets", &bias_buckets, 2},
+          {"bias_max_distance", &bias_max_distance, 2},
+          {"softcap", &softcap, 2},
+          {"cosine", &cosine, 2},
+          {"sinks", &sinks, 2}};
 }
 
 void EncoderConfig::validate_encoder(std::string_view place) const {
@@ -108,6 +141,7 @@ void EncoderConfig::validate_encoder(std::string_view place) const {
   check.probability("embedding_dropout", embedding_dropout);
   check.probability("token_dropout", token_dropout);
   check_attention(*this, place);
+  check_scores(*this, check);
 }
 
 std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
@@ -126,6 +160,11 @@ std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
   for (int64_t i = 0; i < layers; ++i) {
     const std::string layer = "encoder.layers." + std::to_string(i) + ".";
     const int64_t head_dim = model_dim / heads;
+    if (position_bias == "t5") {
+      specs.push_back({layer + "attention.position_bias", {bias_buckets, heads}});
+    }
+    if (cosine) specs.push_back({layer + "attention.log_scale", {heads}});
+    if (sinks) specs.push_back({layer + "attention.sinks", {heads}});
     const Mechanism mechanism = attentions[static_cast<size_t>(i)].mechanism;
     if (mechanism == Mechanism::kSoftmax || mechanism == Mechanism::kLinear) {
       add_linear_specs(specs, layer + "attention.qkv", model_dim,

@@ -39,6 +39,13 @@ struct EncoderConfig {
   double attention_dropout = 0;      ///< of softmax attention's weights
   double embedding_dropout = 0;      ///< of the elements of embeddings
   double token_dropout = 0;          ///< of whole tokens' embeddings
+  // What attention does to its scores (docs/scores.md); none of it with linear layers.
+  std::string position_bias = "none";  ///< none, alibi, t5 (learned buckets of distances)
+  int64_t bias_buckets = 32;           ///< of t5: a multiple of 4
+  int64_t bias_max_distance = 128;     ///< of t5: what is farther shares a bucket
+  double softcap = 0;                  ///< s = c tanh(s / c); 0: off
+  bool cosine = false;                 ///< of unit vectors, a learned temperature for each head
+  bool sinks = false;                  ///< a learned score for each head that gives nothing
 
   friend bool operator==(const EncoderConfig&, const EncoderConfig&) = default;
 

@@ -20,7 +20,13 @@ nn::EncoderOptions encoder_options(const EncoderConfig& c) {
                              .kv_heads(c.kv_heads)
                              .rotary(c.positions == "rotary")
                              .rope_theta(c.rope_theta)
-                             .dropout(c.attention_dropout);
+                             .dropout(c.attention_dropout)
+                             .position_bias(nn::parse_position_bias(c.position_bias))
+                             .bias_buckets(c.bias_buckets)
+                             .bias_max_distance(c.bias_max_distance)
+                             .softcap(c.softcap)
+                             .cosine(c.cosine)
+                             .sinks(c.sinks);
   const auto layer = nn::EncoderLayerOptions()
                          .attention(attention)
                          .ff_dim(c.ff_dim)

@@ -1,9 +1,13 @@
 #include "fovea/nn/attention.h"
 
+#include <cmath>
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
 #include "fovea/core/status.h"
 #include "fovea/nn/linear.h"
 #include "fovea/nn/random.h"
-#include "fovea/ops/attention.h"
 #include "fovea/ops/linear_attention.h"
 #include "fovea/ops/rotary.h"
 
@@ -15,6 +19,25 @@ void require(bool condition, const std::string& expected, const std::string& fou
 }
 
 bool is_mixer(Mechanism m) { return m != Mechanism::kSoftmax && m != Mechanism::kLinear; }
+
+constexpr double kFirstCosineScale = 10, kLargestCosineScale = 100;
+
+void check_scores(const AttentionOptions& o) {
+  const bool changed =
+      o.position_bias() != PositionBias::kNone || o.softcap() != 0 || o.cosine() || o.sinks();
+  require(!changed || o.mechanism() == Mechanism::kSoftmax,
+          "no position_bias, softcap, cosine or sinks with linear attention, which has no scores",
+          "one of them");
+  require(!o.cross() || o.position_bias() == PositionBias::kNone,
+          "a position_bias in self-attention only", "cross-attention");
+  require(o.softcap() >= 0 && std::isfinite(o.softcap()), "softcap of at least 0",
+          std::to_string(o.softcap()));
+  if (o.position_bias() != PositionBias::kT5) return;
+  require(o.bias_buckets() >= 4 && o.bias_buckets() % 4 == 0, "bias_buckets a multiple of 4",
+          std::to_string(o.bias_buckets()));
+  require(o.bias_max_distance() > o.bias_buckets() / 4, "bias_max_distance above bias_buckets / 4",
+          std::to_string(o.bias_max_distance()) + " and " + std::to_string(o.bias_buckets()));
+}
 
 void complete(AttentionOptions& o) {
   if (o.kv_heads() == 0) o.kv_heads(o.heads());
@@ -44,15 +67,7 @@ void complete(AttentionOptions& o) {
   }
   require(!(o.cross() && o.rotary()), "rotary positions in self-attention only",
           "rotary cross-attention");
-}
-
-ops::AttentionArguments arguments(double dropout, bool training) {
-  ops::AttentionArguments result;
-  if (training && dropout > 0) {
-    result.dropout_p = dropout;
-    result.dropout_seed = draw_seed();
-  }
-  return result;
+  check_scores(o);
 }
 
 /// Linear attention of packed documents; key heads are repeated for their group of query heads.
@@ -93,6 +108,40 @@ AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options
     qkv_ = register_module("qkv", make_linear(dim, dim + kv_features, options.bias()));
   }
   output_ = register_module("output", make_linear(dim, dim, options.bias()));
+  register_score_parameters();
+}
+
+void AttentionImpl::register_score_parameters() {
+  const int64_t heads = options.heads();
+  if (options.position_bias() == PositionBias::kAlibi) slopes_ = alibi_slopes(heads);
+  if (options.position_bias() == PositionBias::kT5) {
+    buckets_ = t5_buckets(options.bias_buckets(), options.bias_max_distance());
+    position_bias_ =
+        register_parameter("position_bias", at::zeros({options.bias_buckets(), heads}));
+  }
+  if (options.cosine()) {
+    log_scale_ = register_parameter("log_scale", at::full({heads}, std::log(kFirstCosineScale)));
+  }
+  if (options.sinks()) sinks_ = register_parameter("sinks", at::zeros({heads}));
+}
+
+ops::AttentionArguments AttentionImpl::arguments() const {
+  ops::AttentionArguments result;
+  if (is_training() && options.dropout() > 0) {
+    result.dropout_p = options.dropout();
+    result.dropout_seed = draw_seed();
+  }
+  result.softcap = options.softcap();
+  result.cosine = options.cosine();
+  if (options.cosine()) {
+    result.scales = log_scale_.clamp_max(std::log(kLargestCosineScale)).exp();
+  }
+  result.sinks = sinks_;
+  result.alibi_slopes = slopes_;
+  if (buckets_.defined()) {
+    result.distance_bias = position_bias_.index_select(0, buckets_).transpose(0, 1);
+  }
+  return result;
 }
 
 at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
@@ -116,8 +165,8 @@ at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing) {
                           options.pattern()),
                    packing.tokens);
   }
-  const at::Tensor o = std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_,
-                                                      arguments(options.dropout(), is_training())));
+  const at::Tensor o =
+      std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, arguments()));
   return project(o, packing.tokens);
 }
 
@@ -136,9 +185,9 @@ at::Tensor AttentionImpl::forward_cross(const at::Tensor& x, const Packing& pack
                           options.pattern()),
                    packing.tokens);
   }
-  const at::Tensor o = std::get<0>(
-      ops::attention_varlen(q, parts[0], parts[1], packing.cu_seqlens, memory_packing.cu_seqlens,
-                            pattern_text_, arguments(options.dropout(), is_training())));
+  const at::Tensor o =
+      std::get<0>(ops::attention_varlen(q, parts[0], parts[1], packing.cu_seqlens,
+                                        memory_packing.cu_seqlens, pattern_text_, arguments()));
   return project(o, packing.tokens);
 }
 

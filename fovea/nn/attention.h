@@ -5,6 +5,8 @@
 
 #include "fovea/nn/linear_mixer.h"
 #include "fovea/nn/packing.h"
+#include "fovea/nn/position_bias.h"
+#include "fovea/ops/attention.h"
 #include "fovea/pattern/layer_attention.h"
 
 namespace fovea::nn {
@@ -22,6 +24,14 @@ struct AttentionOptions {
   TORCH_ARG(bool, rotary) = false;  ///< rotate queries and keys by position (self only)
   TORCH_ARG(double, rope_theta) = 10000;
   TORCH_ARG(double, dropout) = 0;  ///< of softmax's weights, in training
+
+  // What is done to a score (docs/scores.md); with softmax only.
+  TORCH_ARG(PositionBias, position_bias) = PositionBias::kNone;  ///< self only
+  TORCH_ARG(int64_t, bias_buckets) = 32;                         ///< of kT5: a multiple of 4
+  TORCH_ARG(int64_t, bias_max_distance) = 128;  ///< of kT5: what is farther shares a bucket
+  TORCH_ARG(double, softcap) = 0;               ///< s = c tanh(s / c); 0: off
+  TORCH_ARG(bool, cosine) = false;  ///< of unit vectors, with a learned temperature for each head
+  TORCH_ARG(bool, sinks) = false;   ///< a learned score for each head that gives nothing
 };
 
 /// Multi-head attention over packed documents (Vaswani et al. 2017, §3.2.2), with fewer key heads
@@ -35,6 +45,10 @@ struct AttentionOptions {
 /// key_value, output. Query document n attends to memory document n. D = E / heads, a multiple of 8
 /// up to 256. Rotary pairs element i with i + D/2 (Su et al. 2021, in the order that Hugging Face
 /// checkpoints use). Xavier-uniform weights, zero biases.
+///
+/// Learned parts of scores: position_bias [buckets, Hq] of kT5, from zeros; log_scale [Hq] of
+/// `cosine`, the scale is exp of it, at most 100, and begins as 10 (Liu et al. 2022, Swin v2);
+/// sinks [Hq], from zeros.
 class AttentionImpl : public torch::nn::Module {
  public:
   /// Throws InputError where the options do not fit together.
@@ -50,11 +64,15 @@ class AttentionImpl : public torch::nn::Module {
   AttentionOptions options;
 
  private:
+  void register_score_parameters();
+  ops::AttentionArguments arguments() const;
   at::Tensor project(const at::Tensor& o, int64_t tokens);
 
   int64_t head_dim_;
   std::string pattern_text_;
   LinearMixer mixer_{nullptr};
+  at::Tensor slopes_, buckets_;                   // constants
+  at::Tensor position_bias_, log_scale_, sinks_;  // parameters
   torch::nn::Linear qkv_{nullptr}, query_{nullptr}, key_value_{nullptr}, output_{nullptr};
 };
 TORCH_MODULE(Attention);

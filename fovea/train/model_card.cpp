@@ -8,6 +8,8 @@ namespace {
 void about_model(std::ostringstream& out, const io::Json& run, const models::EncoderConfig& config,
                  int64_t parameters, const char* longest) {
   out << "| attention | `" << config.attention << "` |\n"
+      << "| positions, position bias | `" << config.positions << "`, `" << config.position_bias
+      << "` |\n"
       << "| layers, model_dim, heads | " << config.layers << ", " << config.model_dim << ", "
       << config.heads << " |\n"
       << "| " << longest << " | " << config.max_length << " tokens |\n"

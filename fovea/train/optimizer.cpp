@@ -13,7 +13,8 @@ namespace {
 
 // Matrices of the layers decay; vectors (biases, norms) and look-up tables do not.
 bool decays(const std::string& name, const at::Tensor& parameter) {
-  return parameter.dim() >= 2 && !name.starts_with("embeddings.");
+  return parameter.dim() >= 2 && !name.starts_with("embeddings.") &&
+         !name.ends_with(".position_bias");
 }
 
 }  // namespace

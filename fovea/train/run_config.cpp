@@ -102,6 +102,19 @@ void visit(Config& c, Visitor&& v) {
   v(Field{"model.embedding_dropout", "of the elements of embeddings", 0, 0.99},
     m.embedding_dropout);
   v(Field{"model.token_dropout", "of whole tokens", 0, 0.99}, m.token_dropout);
+  v(Field{"model.position_bias",
+          "what the distance of tokens does to their score",
+          -kInf,
+          kInf,
+          {"none", "alibi", "t5"}},
+    m.position_bias);
+  v(Field{"model.bias_buckets", "buckets of distances that t5 learns, a multiple of 4", 4, 4096},
+    m.bias_buckets);
+  v(Field{"model.bias_max_distance", "beyond it, t5 tells no distances apart", 2, 1 << 20},
+    m.bias_max_distance);
+  v(Field{"model.softcap", "scores s become c tanh(s / c); 0: off", 0, 1e6}, m.softcap);
+  v(Field{"model.cosine", "scores of unit vectors, with a learned temperature a head"}, m.cosine);
+  v(Field{"model.sinks", "a learned score a head that takes weight and gives nothing"}, m.sinks);
 
   auto& t = c.train;
   v(Field{"train.task",

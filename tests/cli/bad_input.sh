@@ -61,6 +61,10 @@ train 2 'field "attention"' 'multiple of the 3 patterns of per_head' "change hea
   "${run[@]}" --train train.jsonl --attention 'per_head(full,causal,window(3)), window(4)'
 expect 2 'multiple of the 3 patterns of per_head, found 4 heads in "per_head(full,causal,window(3,3))"' -- \
   "$fovea" plan --attention 'per_head(full,causal,window(3))' --length 64 --heads 4
+train 2 'field "sinks"' "none with linear layers" -- \
+  "${run[@]}" --train train.jsonl --attention linear --model.sinks true
+train 2 "model.position_bias" "none, alibi, t5" -- \
+  "${run[@]}" --train train.jsonl --model.position_bias shaw
 train 2 "train.lr" -- "${run[@]}" --train train.jsonl --train.lr -1
 train 2 "train.lr" "a number" -- "${run[@]}" --train train.jsonl --train.lr fast
 train 2 "window(-3" -- "${run[@]}" --train train.jsonl --attention 'window(-3,2)'
@@ -111,7 +115,7 @@ broken; printf '\002\000\000\000\000\000\000\000{}' > broken/model.safetensors; 
 broken; : > broken/model.safetensors; used "model.safetensors"
 broken; rm broken/tokenizer.json; used "tokenizer.json"
 broken; echo '{"model": 3}' > broken/tokenizer.json; used "tokenizer.json"
-broken; sed -i 's/"format_version": 1/"format_version": 99/' broken/config.json
+broken; sed -i 's/"format_version": 2/"format_version": 99/' broken/config.json
 used "config.json" "99" "newer"
 broken; sed -i 's/"model_dim": 16/"model_dim": 1048576/' broken/config.json; used "broken/"
 broken; sed -i 's/"layers"/"layrs"/' broken/config.json; used "config.json" "layrs"

@@ -105,6 +105,18 @@ awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "recurrent: accuracy $
 "$fovea" bench attention --linear --recurrence gated_delta --case b1_h2_q70_k70_d8_f32_causal_bwd \
   --repeat 1 --seconds 0 --json | grep -q '"recurrence":"gated_delta"' || fail "bench --recurrence"
 
+# What is done to scores: trains, is saved with what it learned, loaded and named.
+# shellcheck disable=SC2086
+"$fovea" train --train train.jsonl --valid valid.jsonl --out scores $tiny --train.epochs 12 \
+  --model.positions none --model.position_bias t5 --model.bias_max_distance 40 --model.softcap 20 \
+  --model.cosine true --model.sinks true 2> err.txt || { cat err.txt; fail "train with scores"; }
+grep -aq 'layers.0.attention.position_bias.*layers.0.attention.sinks' scores/model.safetensors ||
+  fail "what scores learned is not saved"
+grep -q 'position bias.*`t5`' scores/README.md || fail "the model card does not tell the position bias"
+accuracy=$("$fovea" eval --model scores --data test.jsonl --json 2> err.txt |
+  sed 's/.*"accuracy":\([0-9.]*\).*/\1/')
+awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "scores: accuracy $accuracy, not > 0.95"
+
 # The printed settings are the settings: a run from them gives the same weights. A missing --valid
 # is split off, and said.
 # shellcheck disable=SC2086

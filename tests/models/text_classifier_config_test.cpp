@@ -1,6 +1,8 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -58,6 +60,13 @@ std::string unreadable(const std::string& from, const std::string& to) {
 
 TEST(TextClassifierConfigTest, ReadsWhatItWrites) {
   EXPECT_EQ(TextClassifierConfig::from_json(example().to_json(), "config.json"), example());
+  auto config = example();
+  config.position_bias = "t5";
+  config.bias_buckets = 16;
+  config.bias_max_distance = 64;
+  config.softcap = 20;
+  config.cosine = config.sinks = true;
+  EXPECT_EQ(TextClassifierConfig::from_json(config.to_json(), "config.json"), config);
 }
 
 TEST(TextClassifierConfigTest, UnknownFieldSuggestsTheNearest) {
@@ -70,10 +79,44 @@ TEST(TextClassifierConfigTest, MissingFieldIsNamed) {
 }
 
 TEST(TextClassifierConfigTest, NewerFormatIsRefused) {
-  const auto message = unreadable("\"format_version\": 1", "\"format_version\": 2");
-  EXPECT_THAT(message, HasSubstr("found 2"));
+  const auto message = unreadable("\"format_version\": 2", "\"format_version\": 3");
+  EXPECT_THAT(message, HasSubstr("found 3"));
   EXPECT_THAT(message, HasSubstr("newer fovea"));
-  EXPECT_THAT(unreadable("\"format_version\": 1", "\"format_version\": 0"), HasSubstr("found 0"));
+  EXPECT_THAT(unreadable("\"format_version\": 2", "\"format_version\": 0"), HasSubstr("found 0"));
+}
+
+TEST(TextClassifierConfigTest, Version1HasNoFieldsOfScores) {
+  std::string text = example().to_json();
+  const size_t begin = text.find(",\n  \"position_bias\""), end = text.find(",\n  \"labels\"");
+  ASSERT_LT(begin, end);
+  text.erase(begin, end - begin);
+  EXPECT_THAT(message_of([&] { TextClassifierConfig::from_json(text, "config.json"); }),
+              HasSubstr("field \"position_bias\": missing"));
+  const std::string version = "\"format_version\": ";
+  text.replace(text.find(version) + version.size(), 1, "1");
+  EXPECT_EQ(TextClassifierConfig::from_json(text, "config.json"), example());
+}
+
+TEST(TextClassifierConfigTest, ScoreFieldsAreChecked) {
+  using C = TextClassifierConfig;
+  EXPECT_THAT(invalid([](C& c) { c.position_bias = "shaw"; }), HasSubstr("none, alibi, t5"));
+  EXPECT_THAT(invalid([](C& c) { c.bias_buckets = 6; }), HasSubstr("multiple of 4"));
+  EXPECT_THAT(invalid([](C& c) { c.bias_max_distance = 8; }), HasSubstr("9 to"));
+  EXPECT_THAT(invalid([](C& c) { c.softcap = -1; }), HasSubstr("\"softcap\""));
+  EXPECT_THAT(invalid([](C& c) { c.softcap = NAN; }), HasSubstr("\"softcap\""));
+  const std::vector<std::pair<std::string, std::function<void(C&)>>> changes = {
+      {"position_bias", [](C& c) { c.position_bias = "alibi"; }},
+      {"softcap", [](C& c) { c.softcap = 30; }},
+      {"cosine", [](C& c) { c.cosine = true; }},
+      {"sinks", [](C& c) { c.sinks = true; }}};
+  for (const auto& [field, change] : changes) {
+    EXPECT_EQ(invalid(change), "no error");
+    EXPECT_THAT(invalid([&](C& c) {
+                  change(c);
+                  c.attention = "full, linear";
+                }),
+                HasSubstr("field \"" + field + "\": expected none with linear layers"));
+  }
 }
 
 TEST(TextClassifierConfigTest, WrongTypesAreNamed) {
@@ -83,6 +126,7 @@ TEST(TextClassifierConfigTest, WrongTypesAreNamed) {
               HasSubstr("expected an integer"));
   EXPECT_THAT(unreadable("\"dropout\": 0.25", "\"dropout\": \"0.25\""),
               HasSubstr("expected a number"));
+  EXPECT_THAT(unreadable("\"sinks\": false", "\"sinks\": 0"), HasSubstr("expected true or false"));
   EXPECT_THAT(unreadable("\"ham\"", "7"), HasSubstr("expected a list of texts"));
   EXPECT_THAT(unreadable("\"attention\": \"window(16)*2, full\"", "\"attention\": null"),
               HasSubstr("expected a text"));

@@ -78,6 +78,24 @@ TEST(TextClassifierTest, ParametersAreTheSpecs) {
   }
 }
 
+TEST(TextClassifierTest, ScoreParametersAreTheSpecs) {
+  for (const char* bias : {"none", "alibi", "t5"}) {
+    for (const bool others : {false, true}) {
+      auto config = example();
+      config.position_bias = bias;
+      config.cosine = config.sinks = others;
+      config.softcap = others ? 20 : 0;
+      TextClassifier model(config);
+      std::vector<TensorSpec> specs;
+      for (const auto& p : model->named_parameters()) {
+        EXPECT_EQ(p.value().scalar_type(), torch::kFloat);
+        specs.push_back({p.key(), p.value().sizes().vec()});
+      }
+      EXPECT_EQ(specs, config.tensor_specs());
+    }
+  }
+}
+
 TEST(TextClassifierTest, SeedDecidesTheWeights) {
   torch::manual_seed(1);
   TextClassifier a(example());

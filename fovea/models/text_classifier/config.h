@@ -11,7 +11,7 @@ namespace fovea::models {
 /// All that decides the tensors and the arithmetic of a TextClassifier: the model folder's
 /// config.json.
 struct TextClassifierConfig : EncoderConfig {
-  static constexpr int64_t kFormatVersion = 1;
+  static constexpr int64_t kFormatVersion = 2;  ///< 1 had no fields of scores
   static constexpr std::string_view kModelType = "fovea_text_classifier";
 
   std::vector<std::string> labels;  ///< distinct, at least 2; label i is logit i
