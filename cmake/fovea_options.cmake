@@ -1,5 +1,6 @@
 # Build options, compiler settings and sanitizers shared by every target.
 option(FOVEA_TORCH "Build the layers that need LibTorch (ops, nn, models, train)" ON)
+option(FOVEA_PROGRAM "Build the text, io and data layers and the program" ON)
 option(FOVEA_TESTS "Build the tests" ON)
 option(FOVEA_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(FOVEA_WERROR "Treat warnings as errors" OFF)

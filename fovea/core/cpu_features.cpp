@@ -14,7 +14,7 @@
 namespace fovea {
 namespace {
 
-constexpr const char* kNames[kIsaCount] = {"scalar", "amx_emulated", "avx2",
+constexpr const char* kNames[kIsaCount] = {"scalar", "amx_emulated", "neon", "avx2",
                                            "avx512", "avx512_bf16",  "amx"};
 
 #if defined(__x86_64__)
@@ -59,6 +59,8 @@ CpuFeatures detect() {
              __builtin_cpu_supports("avx512vl");
   f.avx512_bf16 = f.avx512 && flags.find(" avx512_bf16 ") != std::string::npos;
   f.amx_bf16 = f.avx512_bf16 && detect_amx_bf16();
+#elif defined(__aarch64__)
+  f.neon = true;  // a part of AArch64
 #endif
   f.l1d_bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
   f.l2_bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -74,15 +76,18 @@ Isa parse_isa(std::string_view name) {
   for (int i = 0; i < kIsaCount; ++i) {
     if (name == kNames[i]) return static_cast<Isa>(i);
   }
-  throw InputError("instruction set \"" + std::string(name) +
-                   "\" is unknown; expected scalar, avx2, avx512, avx512_bf16, amx or, for tests, "
-                   "amx_emulated");
+  throw InputError(
+      "instruction set \"" + std::string(name) +
+      "\" is unknown; expected scalar, neon, avx2, avx512, avx512_bf16, amx or, for tests, "
+      "amx_emulated");
 }
 
 bool CpuFeatures::supports(Isa isa) const {
   switch (isa) {
     case Isa::kScalar:
       return true;
+    case Isa::kNeon:
+      return neon;
     case Isa::kAvx2:
       return avx2_fma;
     case Isa::kAvx512:

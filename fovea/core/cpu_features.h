@@ -6,14 +6,14 @@
 
 namespace fovea {
 
-/// Instruction-set levels that engines are built for, weakest first. A level includes those
-/// before it, but for `kAmxEmulated`, the scalar level with emulated tiles: no machine's own, it is
-/// there for tests and taken only where FOVEA_MAX_ISA names it.
-enum class Isa : uint8_t { kScalar, kAmxEmulated, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+/// Instruction-set levels that engines are built for, weakest first. A level includes those of its
+/// machine before it; `kNeon` is AArch64's only. `kAmxEmulated` is the scalar level with emulated
+/// tiles: no machine's own, it is there for tests and taken only where FOVEA_MAX_ISA names it.
+enum class Isa : uint8_t { kScalar, kAmxEmulated, kNeon, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-constexpr int kIsaCount = 6;
+constexpr int kIsaCount = 7;
 
-/// scalar, amx_emulated, avx2, avx512, avx512_bf16, amx.
+/// scalar, amx_emulated, neon, avx2, avx512, avx512_bf16, amx.
 const char* name_of(Isa isa);
 
 /// Parses a name; throws InputError that lists the names.
@@ -22,6 +22,7 @@ Isa parse_isa(std::string_view name);
 /// What the processor and the operating system support together.
 struct CpuFeatures {
   std::string model_name;  ///< as the kernel reports it
+  bool neon = false;
   bool avx2_fma = false;
   bool avx512 = false;  ///< F, BW, DQ, VL
   bool avx512_bf16 = false;

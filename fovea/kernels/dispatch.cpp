@@ -6,6 +6,9 @@ extern const Engine kScalarEngine;
 #if defined(__x86_64__)
 extern const Engine kAvx2Engine, kAvx512Engine, kAvx512Bf16Engine, kAmxEngine, kAmxEmulatedEngine;
 #endif
+#if defined(__aarch64__)
+extern const Engine kNeonEngine;
+#endif
 
 namespace {
 
@@ -27,6 +30,9 @@ constexpr Choice kChoices[] = {
     {&kAvx512Bf16Engine, Isa::kAvx512Bf16, Isa::kAvx512Bf16},
     {&kAvx512Engine, Isa::kAvx512, Isa::kAmx},  // f32, bf16 and f16 widened
     {&kAvx2Engine, Isa::kAvx2, Isa::kAmx},      // f32, bf16 and f16 widened
+#endif
+#if defined(__aarch64__)
+    {&kNeonEngine, Isa::kNeon, Isa::kAmx},  // f32, bf16 and f16 widened
 #endif
     {&kScalarEngine, Isa::kScalar, Isa::kAmx},  // f32, f16 widened, bf16 emulated, f64
 };

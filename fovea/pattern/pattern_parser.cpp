@@ -281,7 +281,7 @@ class Parser {
   static std::string printable(std::string_view s) {
     std::string out(s);
     for (char& c : out) {
-      if (c >= 0 && (c < 32 || c == 127)) c = '?';
+      if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
     }
     return out;
   }

@@ -18,7 +18,8 @@ inline std::vector<Isa> runnable_isas() {
 #if defined(__x86_64__)
   isas.push_back(Isa::kAmxEmulated);
 #endif
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
+  for (const Isa isa :
+       {Isa::kScalar, Isa::kNeon, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (cpu_features().supports(isa)) isas.push_back(isa);
   }
   return isas;
@@ -44,9 +45,7 @@ inline Operands operands_of(Isa isa, DType dtype, Float32Precision precision) {
   }
   bool bf16 = tiles || isa == Isa::kAvx512Bf16;
   if (dtype == DType::kF32) bf16 &= precision == Float32Precision::kMedium;
-#if defined(__x86_64__)
   bf16 |= isa == Isa::kScalar && dtype == DType::kBF16;  // emulated
-#endif
   return bf16 && (dtype == DType::kF32 || dtype == DType::kBF16) ? Operands::kBf16
                                                                  : Operands::kStored;
 }

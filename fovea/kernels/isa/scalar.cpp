@@ -1,13 +1,8 @@
 // Engine "scalar": the baseline of the build, for every machine, and the only one that computes in
-// double: one lane on x86, elsewhere the baseline's own vectors (NEON on AArch64). Highway's
-// emulated 128-bit vectors are switched off for GCC by Highway itself. On x86 its bf16 matrix unit
-// is the emulated one, so that the bodies are tested with bf16 operands on every machine. Exports
-// its table and nothing else (scripts/check_isa_objects.py).
-#if defined(__x86_64__)
+// double, one lane at a time. Highway's emulated 128-bit vectors are switched off for GCC by
+// Highway itself. Its bf16 matrix unit is the emulated one, so that the bodies are tested with bf16
+// operands on every machine. Exports its table and nothing else (scripts/check_isa_objects.py).
 #define HWY_COMPILE_ONLY_SCALAR
-#else
-#define HWY_COMPILE_ONLY_STATIC
-#endif
 #define FOVEA_ISA_NAMESPACE isa_scalar
 #include "fovea/kernels/isa/engine-inl.h"
 
@@ -19,9 +14,7 @@ const Engine kScalarEngine = {.name = "scalar",
                               .flags = FOVEA_ENGINE_FLAGS,
                               .f32 = &isa_scalar::kAttentionKernels<float>,
                               .f64 = &isa_scalar::kAttentionKernels<double>,
-#if defined(__x86_64__)
                               .bf16 = &isa_scalar::kAttentionKernels<BFloat16>,
-#endif
                               .linear_f32 = &isa_scalar::kLinearKernels<float>,
                               .linear_f64 = &isa_scalar::kLinearKernels<double>};
 

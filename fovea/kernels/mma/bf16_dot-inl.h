@@ -57,7 +57,7 @@ HWY_INLINE Vec<float> exp2_bf16(Vec<float> x) { return exp2(x); }
 using Bf16Row = Vec<uint32_t>;
 HWY_INLINE Bf16Row load_pairs(const BFloat16* p) {
   Bf16Row words;
-  std::memcpy(&words, p, sizeof words);
+  std::memcpy(static_cast<void*>(&words), p, sizeof words);
   return words;
 }
 HWY_INLINE Bf16Row broadcast_pair(const BFloat16* p) {
