@@ -83,6 +83,31 @@ LinearOutputs linear_attention_autograd(const Tensor& q, const Tensor& k, const 
   return call_linear_attention(q, k, v, call);
 }
 
+std::tuple<Tensor, Tensor> call_step(FOVEA_STEP_PARAMETERS) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("fovea::linear_attention_step", "")
+          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
+                                            const Tensor&, const MaybeTensor&, const MaybeTensor&,
+                                            std::string_view, bool, double, double)>();
+  return op.call(q, k, v, state, decay, beta, map, normalise, scale, eps);
+}
+
+/// Where a graph is recorded, a step is a sequence of length 1: the same to rounding, with the
+/// gradients of linear_attention.
+std::tuple<Tensor, Tensor> linear_attention_step_autograd(FOVEA_STEP_PARAMETERS) {
+  refuse_tangents({&q, &k, &v, &state});
+  const auto or_none = [](const MaybeTensor& x) { return x.value_or(Tensor()); };
+  if (!recorded({q, k, v, state, or_none(decay), or_none(beta)}).empty()) {
+    const auto results =
+        call_linear_attention(q.unsqueeze(2), k.unsqueeze(2), v.unsqueeze(2),
+                              step_call(q, k, v, state, decay, beta, map, normalise, scale, eps));
+    return {std::get<0>(results).squeeze(2), std::get<2>(results)};
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return call_step(q, k, v, state, decay, beta, map, normalise, scale, eps);
+}
+
 LinearGradients linear_attention_backward_autograd(
     const Tensor& d_o, const MaybeTensor& d_final_state, const Tensor& q, const Tensor& k,
     const Tensor& v, const Tensor& o, const Tensor& denominator, FOVEA_LINEAR_PARAMETERS) {
@@ -174,19 +199,14 @@ std::tuple<Tensor, Tensor> linear_attention_varlen(const Tensor& q, const Tensor
 std::tuple<Tensor, Tensor> linear_attention_step(const Tensor& q, const Tensor& k, const Tensor& v,
                                                  const Tensor& state,
                                                  const LinearAttentionArguments& a) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("fovea::linear_attention_step", "")
-          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
-                                            const Tensor&, const MaybeTensor&, const MaybeTensor&,
-                                            std::string_view, bool, double, double)>();
-  return op.call(q, k, v, state, maybe(a.decay), maybe(a.beta), name_of(a.map), a.normalise,
-                 a.scale, a.eps);
+  return call_step(q, k, v, state, maybe(a.decay), maybe(a.beta), name_of(a.map), a.normalise,
+                   a.scale, a.eps);
 }
 
 TORCH_LIBRARY_IMPL(fovea, Autograd, m) {
   m.impl("linear_attention", linear_attention_autograd);
   m.impl("linear_attention_backward", linear_attention_backward_autograd);
+  m.impl("linear_attention_step", linear_attention_step_autograd);
 }
 
 TORCH_LIBRARY_IMPL(fovea, AutocastCPU, m) { m.impl("linear_attention", linear_attention_autocast); }

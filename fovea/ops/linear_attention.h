@@ -42,7 +42,8 @@ std::tuple<at::Tensor, at::Tensor> linear_attention_varlen(
 
 /// One step of generation in constant memory: q, k [B, H, D], v [B, H, Dv], state
 /// [B, H, D, Dv + normalise]; of the arguments decay [B, H] or [B, H, D] and beta [B, H], and
-/// neither `causal` nor `initial_state`. Returns o [B, H, Dv] and the next state. No gradients.
+/// neither `causal` nor `initial_state`. Returns o [B, H, Dv] and the next state. Where a graph
+/// is recorded it is linear_attention() of one token, with its gradients.
 std::tuple<at::Tensor, at::Tensor> linear_attention_step(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& state,
     const LinearAttentionArguments& arguments = {});

@@ -25,6 +25,11 @@
         scale, eps                                                                               \
   }
 
+#define FOVEA_STEP_PARAMETERS                                                             \
+  const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, const at::Tensor &state, \
+      const std::optional<at::Tensor>&decay, const std::optional<at::Tensor>&beta,        \
+      std::string_view map, bool normalise, double scale, double eps
+
 namespace fovea::ops {
 
 /// The shared arguments, owned.
@@ -50,5 +55,12 @@ LinearGradients call_linear_attention_backward(const at::Tensor& d_o,
                                                const at::Tensor& v, const at::Tensor& o,
                                                const at::Tensor& denominator,
                                                const LinearCall& call);
+
+/// One step as a call over a sequence of length 1: q, k, v and the rest with a dimension more.
+/// Checks their dimensions.
+LinearCall step_call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& state, const std::optional<at::Tensor>& decay,
+                     const std::optional<at::Tensor>& beta, std::string_view map, bool normalise,
+                     double scale, double eps);
 
 }  // namespace fovea::ops

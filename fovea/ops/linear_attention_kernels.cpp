@@ -243,6 +243,29 @@ LinearGradients linear_attention_backward_cpu(const Tensor& d_o, const MaybeTens
 
 // ---- one step ----------------------------------------------------------------------------------
 
+std::tuple<Tensor, Tensor> step_results(const Tensor& q, const Tensor& v, const LinearCall& call) {
+  return {at::empty_symint({q.sym_size(0), q.sym_size(1), v.sym_size(2)}, q.options()),
+          empty_state(q, v, call)};
+}
+
+std::tuple<Tensor, Tensor> linear_attention_step_meta(FOVEA_STEP_PARAMETERS) {
+  return step_results(q, v, step_call(q, k, v, state, decay, beta, map, normalise, scale, eps));
+}
+
+std::tuple<Tensor, Tensor> linear_attention_step_cpu(FOVEA_STEP_PARAMETERS) {
+  const LinearCall call = step_call(q, k, v, state, decay, beta, map, normalise, scale, eps);
+  const Prepared prepared("fovea::linear_attention_step", q.unsqueeze(2), k.unsqueeze(2),
+                          v.unsqueeze(2), call);
+  const auto [o, next] = step_results(q, v, call);
+  const Tensor denominator = at::empty({q.size(0), q.size(1), 1}, q.options().dtype(state_type(q)));
+  LinearAttentionOutputs out = prepared.outputs(o.unsqueeze(2), denominator);
+  out.final_state = view_of(next, "state");
+  prepared.run([&] { return linear_attention_step(prepared.problem(), out); });
+  return {o, next};
+}
+
+}  // namespace
+
 LinearCall step_call(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& state,
                      const MaybeTensor& decay, const MaybeTensor& beta, std::string_view map,
                      bool normalise, double scale, double eps) {
@@ -263,34 +286,6 @@ LinearCall step_call(const Tensor& q, const Tensor& k, const Tensor& v, const Te
   return {row(decay),       row(beta),       state,     std::nullopt, std::nullopt,
           std::string(map), /*causal=*/true, normalise, scale,        eps};
 }
-
-std::tuple<Tensor, Tensor> step_results(const Tensor& q, const Tensor& v, const LinearCall& call) {
-  return {at::empty_symint({q.sym_size(0), q.sym_size(1), v.sym_size(2)}, q.options()),
-          empty_state(q, v, call)};
-}
-
-#define FOVEA_STEP_PARAMETERS                                                                  \
-  const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &state,                      \
-      const MaybeTensor &decay, const MaybeTensor &beta, std::string_view map, bool normalise, \
-      double scale, double eps
-
-std::tuple<Tensor, Tensor> linear_attention_step_meta(FOVEA_STEP_PARAMETERS) {
-  return step_results(q, v, step_call(q, k, v, state, decay, beta, map, normalise, scale, eps));
-}
-
-std::tuple<Tensor, Tensor> linear_attention_step_cpu(FOVEA_STEP_PARAMETERS) {
-  const LinearCall call = step_call(q, k, v, state, decay, beta, map, normalise, scale, eps);
-  const Prepared prepared("fovea::linear_attention_step", q.unsqueeze(2), k.unsqueeze(2),
-                          v.unsqueeze(2), call);
-  const auto [o, next] = step_results(q, v, call);
-  const Tensor denominator = at::empty({q.size(0), q.size(1), 1}, q.options().dtype(state_type(q)));
-  LinearAttentionOutputs out = prepared.outputs(o.unsqueeze(2), denominator);
-  out.final_state = view_of(next, "state");
-  prepared.run([&] { return linear_attention_step(prepared.problem(), out); });
-  return {o, next};
-}
-
-}  // namespace
 
 TORCH_LIBRARY_IMPL(fovea, CPU, m) {
   m.impl("linear_attention_step", linear_attention_step_cpu);

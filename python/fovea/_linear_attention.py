@@ -129,7 +129,8 @@ def linear_attention_step(
 
     Shapes: query, key [B, H, D], value [B, H, Dv], state [B, H, D, Dv + 1] (Dv if not
     ``normalise``; zeros before the first step), ``decay`` [B, H] or [B, H, D], ``beta`` [B, H].
-    Agrees with the whole sequence to rounding, for every write and decay. No gradients.
+    Agrees with the whole sequence to rounding, for every write and decay. Where a graph is recorded, it
+    is :func:`linear_attention` of one token, with its gradients.
     """
     return OPS.linear_attention_step(
         query,

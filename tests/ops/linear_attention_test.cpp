@@ -98,6 +98,50 @@ TEST(LinearAttentionOp, DeltaWritesAreTheOracle) {
   expect_near(gradients[1].transpose(0, 1), g.d_beta);
 }
 
+// Gradients through steps are those through the whole, by way of the states too.
+TEST(LinearAttentionOp, StepsHaveGradients) {
+  torch::manual_seed(4);
+  const auto leaf = [](at::Tensor x) { return x.detach().requires_grad_(); };
+  for (const bool delta : {false, true}) {
+    const at::Tensor q = leaf(torch::randn({1, 2, 9, 8}, torch::kDouble)),
+                     k = leaf(torch::randn({1, 2, 9, 8}, torch::kDouble) / 3),
+                     v = leaf(torch::randn({1, 2, 9, 16}, torch::kDouble)),
+                     decay = leaf(-torch::rand({1, 2, 9}, torch::kDouble)),
+                     beta = leaf(torch::rand({1, 2, 9}, torch::kDouble)),
+                     state = leaf(torch::randn({1, 2, 8, delta ? 16 : 17}, torch::kDouble));
+    LinearAttentionArguments arguments;
+    arguments.normalise = !delta;
+    if (delta) arguments.map = FeatureMap::kIdentity;
+    LinearAttentionArguments all = arguments;
+    all.causal = true;
+    all.decay = decay;
+    all.initial_state = state.abs();
+    if (delta) all.beta = beta;
+    const auto [o, last] = linear_attention(q, k, v, all);
+    std::vector<at::Tensor> rows;
+    at::Tensor current = state.abs();
+    for (int64_t t = 0; t < 9; ++t) {
+      arguments.decay = decay.select(2, t);
+      if (delta) arguments.beta = beta.select(2, t);
+      at::Tensor row;
+      std::tie(row, current) =
+          linear_attention_step(q.select(2, t), k.select(2, t), v.select(2, t), current, arguments);
+      rows.push_back(row);
+    }
+    const at::Tensor stepped = torch::stack(rows, 2), d_o = torch::randn_like(o),
+                     d_last = torch::randn_like(last);
+    EXPECT_TRUE(torch::allclose(stepped, o, 1e-11, 1e-11));
+    std::vector<at::Tensor> leaves = {q, k, v, decay, state};
+    if (delta) leaves.push_back(beta);
+    const auto g = torch::autograd::grad({o, last}, leaves, {d_o, d_last}),
+               h = torch::autograd::grad({stepped, current}, leaves, {d_o, d_last});
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      EXPECT_GT(g[i].abs().max().item<double>(), 0);
+      EXPECT_TRUE(torch::allclose(h[i], g[i], 1e-9, 1e-9)) << i;
+    }
+  }
+}
+
 TEST(LinearAttentionOp, RefusesWithEveryReason) {
   const at::Tensor x = torch::randn({1, 2, 5, 8}), v = torch::randn({1, 2, 6, 12});
   try {
