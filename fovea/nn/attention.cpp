@@ -1,6 +1,7 @@
 #include "fovea/nn/attention.h"
 
 #include <cmath>
+#include <optional>
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
@@ -10,6 +11,7 @@
 #include "fovea/nn/random.h"
 #include "fovea/ops/linear_attention.h"
 #include "fovea/ops/rotary.h"
+#include "fovea/pattern/causality.h"
 
 namespace fovea::nn {
 namespace {
@@ -72,14 +74,15 @@ void complete(AttentionOptions& o) {
 
 /// Linear attention of packed documents; key heads are repeated for their group of query heads.
 at::Tensor linear(const at::Tensor& q, at::Tensor k, at::Tensor v, const at::Tensor& cu_seqlens_q,
-                  const at::Tensor& cu_seqlens_k, const Pattern& pattern) {
+                  const at::Tensor& cu_seqlens_k, const Pattern& pattern,
+                  AttentionState* state = nullptr) {
   ops::LinearAttentionArguments arguments;
   arguments.causal = pattern != Pattern();
   if (const int64_t group = q.size(1) / k.size(1); group > 1) {
     k = k.repeat_interleave(group, 1);
     v = v.repeat_interleave(group, 1);
   }
-  return std::get<0>(ops::linear_attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, arguments));
+  return attend_linear(q, k, v, cu_seqlens_q, cu_seqlens_k, arguments, state);
 }
 
 }  // namespace
@@ -148,11 +151,56 @@ at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
   return output_(o.view({tokens, options.model_dim()}));
 }
 
-at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing) {
+bool AttentionImpl::incremental() const {
+  const bool causal =
+      mixer_ ? mixer_->options.causal() : !options.cross() && is_causal(options.pattern());
+  return causal && !depends_on_length(options.pattern());
+}
+
+at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
+                                  AttentionState* state) {
+  const int64_t heads = options.heads(), kv_heads = options.kv_heads();
+  const ops::AttentionArguments changes = arguments();
+  // The decode operator knows plain scores over a run of keys; the exact engine, one row at a time,
+  // everything else.
+  const std::optional<int64_t> trailing = trailing_window(options.pattern());
+  const bool decodes = trailing && changes.plain();
+  const int64_t window = decodes ? trailing.value_or(0) : 0;
+  const auto all_rows = [&] {
+    return std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, changes));
+  };
+  if (!state) return all_rows();
+  const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
+  state->append(parts[1], parts[2], window);
+  if (state->tokens == 0) return all_rows();
+  const at::Tensor q = parts[0].transpose(0, 1).unsqueeze(0);
+  const int64_t length = state->tokens + 1;
+  if (decodes) {
+    return std::get<0>(ops::attention_decode(q, state->keys, state->values,
+                                             at::full({1}, length, at::kInt), window > 0, window));
+  }
+  return std::get<0>(ops::attention(q, state->keys.narrow(2, 0, length),
+                                    state->values.narrow(2, 0, length), pattern_text_, changes));
+}
+
+at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing,
+                                  AttentionState* state) {
   TORCH_CHECK(!options.cross(), "Attention: cross-attention needs a memory");
   TORCH_CHECK(x.dim() == 2 && x.size(0) == packing.tokens, "Attention: expected x [",
               packing.tokens, ", ", options.model_dim(), "], got ", x.sizes());
-  if (mixer_) return mixer_(x, packing);
+  if (state) {
+    TORCH_CHECK(incremental(), "Attention: \"", pattern_text_, "\" has no incremental form");
+    TORCH_CHECK(packing.max_length == state->tokens + packing.tokens &&
+                    (packing.tokens == 1 || state->tokens == 0),
+                "Attention: expected the beginning of a document or its next token, got ",
+                packing.tokens, " rows after ", state->tokens);
+  }
+  const at::Tensor y = mixer_ ? mixer_(x, packing, state) : self(x, packing, state);
+  if (state) state->tokens += packing.tokens;
+  return y;
+}
+
+at::Tensor AttentionImpl::self(const at::Tensor& x, const Packing& packing, AttentionState* state) {
   const int64_t heads = options.heads(), kv_heads = options.kv_heads();
   at::Tensor qkv = qkv_(x).view({packing.tokens, heads + 2 * kv_heads, head_dim_});
   if (options.rotary()) {
@@ -162,12 +210,10 @@ at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing) {
   if (options.mechanism() == Mechanism::kLinear) {
     const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
     return project(linear(parts[0], parts[1], parts[2], packing.cu_seqlens, packing.cu_seqlens,
-                          options.pattern()),
+                          options.pattern(), state),
                    packing.tokens);
   }
-  const at::Tensor o =
-      std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, arguments()));
-  return project(o, packing.tokens);
+  return project(softmax(qkv, packing, state), packing.tokens);
 }
 
 at::Tensor AttentionImpl::forward_cross(const at::Tensor& x, const Packing& packing,

@@ -3,6 +3,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
+#include "fovea/nn/attention_state.h"
 #include "fovea/nn/linear_mixer.h"
 #include "fovea/nn/packing.h"
 #include "fovea/nn/position_bias.h"
@@ -54,7 +55,11 @@ class AttentionImpl : public torch::nn::Module {
   /// Throws InputError where the options do not fit together.
   explicit AttentionImpl(const AttentionOptions& options);
 
-  at::Tensor forward(const at::Tensor& x, const Packing& packing);
+  /// With a state: the next rows of its document, under Packing::continued. Needs incremental().
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, AttentionState* state = nullptr);
+  /// Whether a document can grow token by token with the results of forward() over all of it, to
+  /// rounding: a causal layer, but those that see other tokens once later ones are added.
+  bool incremental() const;
   /// For options with `cross`.
   at::Tensor forward_cross(const at::Tensor& x, const Packing& packing, const at::Tensor& memory,
                            const Packing& memory_packing);
@@ -67,6 +72,8 @@ class AttentionImpl : public torch::nn::Module {
   void register_score_parameters();
   ops::AttentionArguments arguments() const;
   at::Tensor project(const at::Tensor& o, int64_t tokens);
+  at::Tensor self(const at::Tensor& x, const Packing& packing, AttentionState* state);
+  at::Tensor softmax(const at::Tensor& qkv, const Packing& packing, AttentionState* state);
 
   int64_t head_dim_;
   std::string pattern_text_;

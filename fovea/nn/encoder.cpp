@@ -1,5 +1,7 @@
 #include "fovea/nn/encoder.h"
 
+#include <algorithm>
+
 #include <c10/core/GradMode.h>
 
 #include "fovea/core/status.h"
@@ -17,15 +19,16 @@ EncoderLayerImpl::EncoderLayerImpl(const EncoderLayerOptions& options_) : option
   feed_forward_norm_ = register_module("feed_forward_norm", Norm(dim, options.norm_type()));
 }
 
-at::Tensor EncoderLayerImpl::forward(const at::Tensor& x, const Packing& packing) {
+at::Tensor EncoderLayerImpl::forward(const at::Tensor& x, const Packing& packing,
+                                     AttentionState* state) {
   const auto add = [&](const at::Tensor& residual, const at::Tensor& y) {
     return add_dropout(residual, y, options.dropout(), is_training());
   };
   if (options.pre_norm()) {
-    const at::Tensor h = add(x, attention_(attention_norm_(x), packing));
+    const at::Tensor h = add(x, attention_(attention_norm_(x), packing, state));
     return add(h, feed_forward_(feed_forward_norm_(h)));
   }
-  const at::Tensor h = attention_norm_(add(x, attention_(x, packing)));
+  const at::Tensor h = attention_norm_(add(x, attention_(x, packing, state)));
   return feed_forward_norm_(add(h, feed_forward_(h)));
 }
 
@@ -43,15 +46,24 @@ EncoderImpl::EncoderImpl(const EncoderOptions& options) {
   }
 }
 
-at::Tensor EncoderImpl::forward(at::Tensor x, const Packing& packing) {
-  const bool recompute = gradient_checkpointing_ && is_training() && at::GradMode::is_enabled();
-  for (const auto& module : *layers_) {
-    auto* layer = module->as<EncoderLayerImpl>();
+bool EncoderImpl::incremental() const {
+  return std::all_of(layers_->begin(), layers_->end(), [](const auto& layer) {
+    return layer->template as<EncoderLayerImpl>()->incremental();
+  });
+}
+
+at::Tensor EncoderImpl::forward(at::Tensor x, const Packing& packing,
+                                std::vector<AttentionState>* states) {
+  const bool recompute =
+      gradient_checkpointing_ && !states && is_training() && at::GradMode::is_enabled();
+  if (states) states->resize(layers_->size());
+  for (size_t i = 0; i < layers_->size(); ++i) {
+    auto* layer = (*layers_)[i]->as<EncoderLayerImpl>();
     if (recompute) {
       x = checkpoint([=](const at::Tensor& input) { return layer->forward(input, packing); }, x,
                      layer->parameters());
     } else {
-      x = layer->forward(x, packing);
+      x = layer->forward(x, packing, states ? &(*states)[i] : nullptr);
     }
   }
   return norm_ ? norm_(x) : x;

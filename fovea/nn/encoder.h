@@ -30,7 +30,8 @@ struct EncoderLayerOptions {
 class EncoderLayerImpl : public torch::nn::Module {
  public:
   explicit EncoderLayerImpl(const EncoderLayerOptions& options);
-  at::Tensor forward(const at::Tensor& x, const Packing& packing);
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, AttentionState* state = nullptr);
+  bool incremental() const { return attention_->incremental(); }
 
   EncoderLayerOptions options;
 
@@ -51,7 +52,12 @@ struct EncoderOptions {
 class EncoderImpl : public torch::nn::Module {
  public:
   explicit EncoderImpl(const EncoderOptions& options);
-  at::Tensor forward(at::Tensor x, const Packing& packing);
+  /// With states, one a layer (made where empty): the next rows of one document, without gradient
+  /// checkpointing. Needs incremental().
+  at::Tensor forward(at::Tensor x, const Packing& packing,
+                     std::vector<AttentionState>* states = nullptr);
+  /// Whether all layers are: Attention::incremental().
+  bool incremental() const;
   /// Dense convenience: [B, S, E] to [B, S, E].
   at::Tensor forward_dense(const at::Tensor& x);
 

@@ -1,6 +1,7 @@
 #include "fovea/nn/linear_mixer.h"
 
 #include <cmath>
+#include <tuple>
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -183,7 +184,8 @@ at::Tensor LinearMixerImpl::normalise(const at::Tensor& o, const at::Tensor& gat
   return sizes_.gate ? y * at::silu(gate) : y;
 }
 
-at::Tensor LinearMixerImpl::forward(const at::Tensor& x, const Packing& packing) {
+at::Tensor LinearMixerImpl::forward(const at::Tensor& x, const Packing& packing,
+                                    AttentionState* state) {
   TORCH_CHECK(x.dim() == 2 && x.size(0) == packing.tokens, "LinearMixer: expected x [",
               packing.tokens, ", ", options.model_dim(), "], got ", x.sizes());
   const int64_t tokens = packing.tokens, heads = options.heads(), inner = sizes_.inner();
@@ -194,8 +196,11 @@ at::Tensor LinearMixerImpl::forward(const at::Tensor& x, const Packing& packing)
                                            1);
   at::Tensor mixed = parts[0];
   if (sizes_.convolution) {
-    mixed = std::get<0>(
-        ops::short_convolution(mixed, parameter("convolution_weight"), packing.cu_seqlens));
+    at::Tensor last;
+    std::tie(mixed, last) =
+        ops::short_convolution(mixed, parameter("convolution_weight"), packing.cu_seqlens,
+                               state ? state->convolved : at::Tensor());
+    if (state) state->convolved = last;
     if (options.mechanism() == Mechanism::kMamba2) mixed = mixed + parameter("convolution_bias");
     mixed = at::silu(mixed);
   }
@@ -222,8 +227,8 @@ at::Tensor LinearMixerImpl::forward(const at::Tensor& x, const Packing& packing)
     q = q.expand({tokens, heads, sizes_.key_dim});
     k = k.expand({tokens, heads, sizes_.key_dim});
   }
-  at::Tensor o = std::get<0>(ops::linear_attention_varlen(
-      q, k, values.to(q.scalar_type()), packing.cu_seqlens, packing.cu_seqlens, arguments));
+  at::Tensor o = attend_linear(q, k, values.to(q.scalar_type()), packing.cu_seqlens,
+                               packing.cu_seqlens, arguments, state);
   if (mamba) o = o + parameter("skip").unsqueeze(1) * v;
   return at::linear(normalise(o, parts[1]).to(x.scalar_type()), parameter("output_weight"));
 }

@@ -3,6 +3,7 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include "fovea/nn/attention_state.h"
 #include "fovea/nn/mixer_shapes.h"
 #include "fovea/nn/packing.h"
 #include "fovea/pattern/layer_attention.h"
@@ -46,7 +47,8 @@ class LinearMixerImpl : public torch::nn::Module {
  public:
   /// Throws InputError where the options do not fit together.
   explicit LinearMixerImpl(const LinearMixerOptions& options);
-  at::Tensor forward(const at::Tensor& x, const Packing& packing);
+  /// With a state: the next rows of its document (AttentionState); causal only.
+  at::Tensor forward(const at::Tensor& x, const Packing& packing, AttentionState* state = nullptr);
 
   LinearMixerOptions options;
 

@@ -43,4 +43,11 @@ Packing Packing::dense(int64_t batch, int64_t length) {
   return Packing(offsets);
 }
 
+Packing Packing::continued(int64_t before, int64_t length) {
+  Packing packing = dense(1, length);
+  packing.positions += before;
+  packing.max_length += before;
+  return packing;
+}
+
 }  // namespace fovea::nn

@@ -44,6 +44,15 @@ AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
 
 using at::Tensor;
 
+bool AttentionArguments::plain() const {
+  if (scale || dropout_p != 0 || softcap != 0 || cosine) return false;
+  for (const Tensor* x : {&key_lengths, &intervals, &block_mask, &global_tokens, &bias,
+                          &distance_bias, &alibi_slopes, &sinks, &scales}) {
+    if (x->defined()) return false;
+  }
+  return true;
+}
+
 Pair call_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionCall& call) {
   static const auto op =
       find<Pair(const Tensor&, const Tensor&, const Tensor&, FOVEA_CALL_TYPES)>("fovea::attention");

@@ -28,6 +28,9 @@ struct AttentionArguments {
   at::Tensor sinks;          ///< [H]
   at::Tensor scales;         ///< [H], in place of `scale`
   bool cosine = false;       ///< q and k are divided by their length
+
+  /// Nothing but softmax(q·k / sqrt(D)) over a pattern without inputs.
+  bool plain() const;
 };
 
 /// Exact attention over a pattern, o = softmax(scale q·kᵀ over allowed pairs) v, differentiable.
@@ -77,5 +80,14 @@ std::tuple<at::Tensor, at::Tensor> attention_statistics(const at::Tensor& q, con
 /// Differentiable any number of times. Sums in the type of lse; o in the type of its parts.
 std::tuple<at::Tensor, at::Tensor> attention_merge(at::TensorList o, at::TensorList lse,
                                                    const at::Tensor& sinks = {});
+
+/// Attention of the newest queries of each sequence to a cache that holds their keys too:
+/// q [B, Hq, Sq, D], caches [B, Hkv, C, D] and [B, Hkv, C, Dv], lengths int [B] positions written.
+/// `ring`: position p lies in row p mod C. `window` > 0: a query sees the last `window` positions.
+/// Returns o [B, Hq, Sq, Dv] and lse [B, Hq, Sq]. No gradients. See attention/decode.h.
+std::tuple<at::Tensor, at::Tensor> attention_decode(const at::Tensor& q, const at::Tensor& k_cache,
+                                                    const at::Tensor& v_cache,
+                                                    const at::Tensor& lengths, bool ring = false,
+                                                    int64_t window = 0);
 
 }  // namespace fovea::ops

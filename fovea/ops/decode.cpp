@@ -6,9 +6,11 @@
 #include <tuple>
 #include <vector>
 
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include "fovea/ops/attention.h"
 #include "fovea/ops/tensor_bridge.h"
 
 namespace fovea::ops {
@@ -101,6 +103,18 @@ Pair quantise_cpu(const Tensor& x) {
 }
 
 }  // namespace
+
+Pair attention_decode(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                      const Tensor& lengths, bool ring, int64_t window) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("fovea::attention_decode", "")
+          .typed<Pair(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                      const std::optional<Tensor>&, bool, int64_t, std::optional<double>,
+                      const std::optional<Tensor>&, const std::optional<Tensor>&)>();
+  return op.call(q, k_cache, v_cache, lengths, std::nullopt, ring, window, std::nullopt,
+                 std::nullopt, std::nullopt);
+}
 
 TORCH_LIBRARY_IMPL(fovea, CPU, m) {
   m.impl("attention_decode", decode_cpu);

@@ -24,8 +24,28 @@ bool node_is_causal(const PatternNode& node) {
   return false;
 }
 
+bool node_depends_on_length(const PatternNode& node) {
+  if (node.kind != PatternNode::Kind::kLeaf) {
+    return std::any_of(node.children.begin(), node.children.end(),
+                       [](const NodePtr& child) { return node_depends_on_length(*child); });
+  }
+  const std::string_view name = node.leaf->name;
+  return name == "random_blocks" || name == "neighbourhood";
+}
+
 }  // namespace
 
 bool is_causal(const Pattern& pattern) { return node_is_causal(pattern.node()); }
+
+std::optional<int64_t> trailing_window(const Pattern& pattern) {
+  const PatternNode& node = pattern.node();
+  if (node.kind != PatternNode::Kind::kLeaf) return std::nullopt;
+  const std::string_view name = node.leaf->name;
+  if (name == "causal") return 0;
+  if (name == "window" && node.numbers[1] == 0) return node.numbers[0] + 1;
+  return std::nullopt;
+}
+
+bool depends_on_length(const Pattern& pattern) { return node_depends_on_length(pattern.node()); }
 
 }  // namespace fovea

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 #include "fovea/pattern/pattern.h"
 
 namespace fovea {
@@ -9,5 +12,13 @@ namespace fovea {
 /// union or per_head of such parts only. What is causal by its numbers alone, as chunked(1) is,
 /// counts as not.
 bool is_causal(const Pattern& pattern);
+
+/// For a pattern that shows each token a run of keys that ends with itself: 0 for all before it
+/// (`causal`), w + 1 for window(w,0); nothing for any other.
+std::optional<int64_t> trailing_window(const Pattern& pattern);
+
+/// True when what a token sees changes as later tokens are added, even where none of them is seen:
+/// random_blocks draws among all blocks, neighbourhood shifts at the end.
+bool depends_on_length(const Pattern& pattern);
 
 }  // namespace fovea

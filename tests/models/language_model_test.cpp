@@ -1,6 +1,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/models/causal_shapes.h"
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -69,26 +70,38 @@ TEST(LanguageModelTest, PackedIsSeparate) {
   }
 }
 
-// Whatever stands at j and later, logits before j have the same bits.
-TEST(LanguageModelTest, NothingLaterReachesALogit) {
-  for (const char* attention : {"causal", "window(9,0)", "causal & (window(5)|global(1))",
-                                "linear(causal)", "dilated(8,0,2), linear(causal)"}) {
-    auto config = example();
-    config.attention = attention;
-    LanguageModel model(config);
-    model->eval();
-    const auto batch = batch_of({150, 40});
-    const auto before = model(batch);
-    for (const int64_t j : {1, 17, 64, 100, 149}) {
-      PackedBatch changed = {batch.tokens.clone(), batch.cu_seqlens};
-      changed.tokens.slice(0, j, 150).copy_(torch::randint(50, {150 - j}, torch::kLong));
-      const auto after = model(changed);
-      EXPECT_TRUE(torch::equal(before.slice(0, 0, j), after.slice(0, 0, j))) << attention << j;
-      EXPECT_TRUE(torch::equal(before.slice(0, 150), after.slice(0, 150))) << attention << j;
-      EXPECT_FALSE(torch::equal(before.slice(0, j, 150), after.slice(0, j, 150))) << attention;
+class EveryCausalLayer : public ::testing::TestWithParam<Shape> {};
+
+// Whatever stands at j and later: logits before j, and the gradients of a loss before j, have the
+// same bits; and no gradient reaches what stands there.
+TEST_P(EveryCausalLayer, NothingLaterReachesALogitOrAGradient) {
+  LanguageModel model = model_of(GetParam());
+  const auto batch = batch_of({150, 40});
+  const auto loss = [&](const torch::Tensor& logits, int64_t j) {
+    const auto targets = batch.tokens.slice(0, 1, j + 1);
+    return torch::cross_entropy_loss(logits.slice(0, 0, j), targets);
+  };
+  const auto before = model(batch);
+  for (const int64_t j : {1, 17, 64, 100, 149}) {
+    PackedBatch changed = {batch.tokens.clone(), batch.cu_seqlens};
+    changed.tokens.slice(0, j, 150)
+        .add_(torch::randint(1, 50, {150 - j}, torch::kLong))
+        .remainder_(50);
+    const auto after = model(changed);
+    EXPECT_TRUE(torch::equal(before.slice(0, 0, j), after.slice(0, 0, j))) << j;
+    EXPECT_TRUE(torch::equal(before.slice(0, 150), after.slice(0, 150))) << j;
+    EXPECT_FALSE(torch::equal(before.slice(0, j, 150), after.slice(0, j, 150))) << j;
+    std::vector<torch::Tensor> parameters;  // without what is drawn, not learned
+    for (const auto& p : model->parameters()) {
+      if (p.requires_grad()) parameters.push_back(p);
     }
+    const auto a = torch::autograd::grad({loss(before, j)}, parameters, {}, /*retain_graph=*/true);
+    const auto b = torch::autograd::grad({loss(after, j)}, parameters);
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(torch::equal(a[i], b[i])) << j << " " << i;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Layers, EveryCausalLayer, ::testing::ValuesIn(causal_shapes()));
 
 TEST(LanguageModelTest, StepRepeatsFromTheGeneratorsState) {
   auto config = example();
