@@ -49,6 +49,7 @@ EncodingErrors parse_encoding_errors(std::string_view name);  ///< strict, repla
 struct DataOptions {
   Format format = Format::kAuto;
   std::vector<std::string> text_fields = {"text"};  ///< joined by a newline
+  std::string text_alias;  ///< JSONL: another name of the first of them; none if empty
   std::string label_field = "label";
   std::string id_field = "id";
   /// Names of all columns of TSV or CSV, of which text, label and id are picked by name; a first

@@ -43,7 +43,8 @@ class RecordHandler {
     keys_.push_back(key);
     target_ = Target::kNone;
     for (size_t i = 0; i < texts_.size(); ++i) {
-      if (key != options_.text_fields[i]) continue;
+      if (key != options_.text_fields[i] && (i > 0 || key != options_.text_alias || key.empty()))
+        continue;
       take(texts_[i].first, Target::kText);
       text_index_ = i;
       return true;

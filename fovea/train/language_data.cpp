@@ -72,6 +72,27 @@ LanguageReading language_reading(const std::string& path, const DataSection& dat
   return reading;
 }
 
+data::DataOptions prompt_options(const DataSection& data, std::string_view tokenizer_kind) {
+  data::DataOptions options = reader_options(data, tokenizer_kind);
+  options.require_label = false;
+  if (options.text_fields == kTextField) options.text_alias = "prompt";
+  return options;
+}
+
+std::vector<int32_t> encode_prompt(const data::Example& example, const Tokenizer& tokenizer,
+                                   int64_t max_length, int64_t& removed) {
+  std::vector<int32_t> ids = tokens_of(tokenizer, example.text, place_of(example));
+  if (ids.empty()) {
+    throw InputError(place_of(example) +
+                     ": expected a prompt of at least one token, found none; give the model a " +
+                     "text to continue");
+  }
+  if (const auto end = end_of_text(tokenizer)) ids.insert(ids.begin(), *end);
+  removed = std::max<int64_t>(static_cast<int64_t>(ids.size()) - (max_length - 1), 0);
+  ids.erase(ids.begin(), ids.begin() + removed);
+  return ids;
+}
+
 LanguageExamples encode_texts(const std::string& path, const LanguageReading& reading,
                               const Tokenizer& tokenizer, const models::LanguageModelConfig& model,
                               const Selection& selected) {

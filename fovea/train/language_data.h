@@ -55,6 +55,15 @@ struct LanguageReading {
 LanguageReading language_reading(const std::string& path, const DataSection& data,
                                  std::string_view tokenizer_kind);
 
+/// How prompts are read: a line or a file each, or the field `prompt` or `text` of JSONL.
+data::DataOptions prompt_options(const DataSection& data, std::string_view tokenizer_kind);
+
+/// Tokens of a prompt as the model saw texts begin: end-of-text, where the tokenizer has it, and
+/// the text's own. Of a prompt as long as `max_length` the last max_length - 1 stay; `removed`
+/// tells how many do not. Throws InputError that names the place of a text without tokens.
+std::vector<int32_t> encode_prompt(const data::Example& example, const Tokenizer& tokenizer,
+                                   int64_t max_length, int64_t& removed);
+
 /// Reads and tokenizes the selected texts of a file. A text becomes end-of-text, its tokens,
 /// end-of-text, where the tokenizer has that token, and all but the first are targets; with a
 /// completion, only its tokens and the last end-of-text. Throws InputError where no text is found.

@@ -45,6 +45,43 @@ done
 grep -q "next token" model/README.md || fail "the model card does not tell the task"
 grep -q '"perplexity"' model/log.jsonl || fail "log.jsonl has no perplexity"
 
+# The cycle goes on, by cache and state as by the whole text; where it ends is the model's guess.
+printf 'fovealm.fove\nalm.fovealm.\n' > prompts.txt
+for attention in auto 'window(4,0), linear(causal)' 'deltanet, window(2,0)'; do
+  "${lm[@]}" --train train.txt --valid valid.txt --attention "$attention" --train.epochs 6 \
+    --out generator --overwrite 2> err.txt || { cat err.txt; fail "train with $attention"; }
+  "$fovea" --threads 1 generate --model generator --max-tokens 16 < prompts.txt > out.jsonl 2> err.txt ||
+    { cat err.txt; fail "generate with $attention"; }
+  cat > expected.jsonl << 'END'
+{"completion":"alm.fovealm.fove","tokens":16,"finish":"max_tokens","truncated_tokens":0}
+{"completion":"fovealm.fovealm.","tokens":16,"finish":"max_tokens","truncated_tokens":0}
+END
+  cmp -s out.jsonl expected.jsonl || fail "generate with $attention: $(cat out.jsonl)"
+  grep -q "2 prompts, 32 tokens of completions" err.txt || fail "generate tells no rate: $(cat err.txt)"
+  "$fovea" --threads 2 generate --model generator --max-tokens 16 --recompute prompts.txt 2> err.txt |
+    cmp -s - expected.jsonl || fail "generate --recompute with $attention"
+done
+# Prompts as JSON, with an id; one too long for the model; the end of a text; the model's length.
+long=$(printf 'fovealm.%.0s' $(seq 10))
+printf '{"id": 7, "prompt": "fovealm."}\n{"text": "%s"}\n' "$long" |
+  "$fovea" generate --model generator --max-tokens 1000 > out.jsonl 2> err.txt || { cat err.txt; fail "generate from JSON"; }
+grep -q '^{"id":7,"completion":"fovealm\.f.*"finish":"\(end\|max_length\)","truncated_tokens":0}$' out.jsonl ||
+  fail "id, end: $(cat out.jsonl)"
+tail -n 1 out.jsonl | grep -q '"tokens":[01],.*"truncated_tokens":18}$' || fail "truncation: $(tail -n 1 out.jsonl)"
+"$fovea" generate --model generator --max-tokens 3 --format file --precision bf16 prompts.txt > out.jsonl 2> err.txt ||
+  { cat err.txt; fail "generate --format file"; }
+grep -q '"id":".*prompts.txt","completion":' out.jsonl || fail "path as id: $(cat out.jsonl)"
+# What was read before a fault is answered.
+printf '{"text": "fove"}\n{"text": ""}\n' > hole.jsonl
+"$fovea" generate --model generator hole.jsonl > out.jsonl 2> err.txt && fail "an empty prompt is taken"
+[ "$(wc -l < out.jsonl)" = 1 ] || fail "no answer before the fault"
+# A layer whose tokens see others as the text grows: said, and right all the same.
+"${lm[@]}" --train train.txt --valid valid.txt --attention 'causal & neighbourhood(9)' --train.max_steps 2 \
+  --out grown --overwrite 2> err.txt || { cat err.txt; fail "train with neighbourhood"; }
+"$fovea" generate --model grown --max-tokens 4 prompts.txt > out.jsonl 2> err.txt || { cat err.txt; fail "neighbourhood"; }
+grep -q "computes the whole text for each token" err.txt || fail "recomputation is not told"
+"$fovea" generate --model grown --max-tokens 4 --recompute prompts.txt 2> err.txt | cmp -s - out.jsonl || fail "neighbourhood"
+
 # Long texts are cut, and that is said; whole files; prompts with completions; a missing --valid.
 tr -d '\n' < train.txt > long.txt
 "${lm[@]}" --train long.txt --format file --valid valid.txt --out file --train.max_steps 2 2> err.txt ||
@@ -101,4 +138,15 @@ refused "train.metric" "loss and accuracy" -- "${lm[@]}" --train train.txt --tra
 refused "max_length" -- "${lm[@]}" --train train.txt --max-length 1
 refused "train.task" "expected one of classify, lm" -- "${lm[@]}" --task translate --train train.txt
 refused "fovea_language_model" "text classifier" -- "$fovea" predict --model whole valid.txt
+refused "hole.jsonl:2" "expected a prompt of at least one token" -- "$fovea" generate --model generator hole.jsonl
+refused "--max-tokens" -- "$fovea" generate --model generator --max-tokens 0 prompts.txt
+refused "nowhere.txt" -- "$fovea" generate --model generator nowhere.txt
+refused "no such option: --max-token" "--max-tokens" -- "$fovea" generate --model generator --max-token 3 prompts.txt
+cp -r generator ahead
+sed -i 's/"attention": "[^"]*"/"attention": "full"/' ahead/config.json
+refused 'ahead/config.json' '"full" in layer 0' 'use "causal"' -- "$fovea" generate --model ahead prompts.txt
+toy 30 1 > labels.jsonl
+# shellcheck disable=SC2086
+"$fovea" train $tiny --train labels.jsonl --out classifier --train.max_steps 1 2> err.txt || { cat err.txt; fail "classifier"; }
+refused 'classifier/config.json' 'fovea_text_classifier' -- "$fovea" generate --model classifier prompts.txt
 finish

@@ -23,6 +23,7 @@ const std::map<std::string, Command> kCommands = {{"bench_model", bench_model_co
                                                   {"train", train_command},
                                                   {"eval", eval_command},
                                                   {"predict", predict_command},
+                                                  {"generate", generate_command},
                                                   {"doctor", doctor_command}};
 
 void apply_common(const io::Json& options) {

@@ -13,6 +13,7 @@ int bench_model_command(const io::Json& options);
 int train_command(const io::Json& options);
 int eval_command(const io::Json& options);
 int predict_command(const io::Json& options);
+int generate_command(const io::Json& options);
 int doctor_command(const io::Json& options);
 
 /// The model's own settings for reading data, with the command's flags over them.
