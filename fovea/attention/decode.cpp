@@ -18,6 +18,7 @@ namespace {
 
 using kernels::AttentionKernels;
 using kernels::ForwardTile;
+using kernels::kDecodeKeys;
 using kernels::kDepthOf;
 using kernels::KeyTile;
 using kernels::kLaneStride;
@@ -186,9 +187,9 @@ class Decode {
     const auto rows = static_cast<size_t>(tile.rows);
     const size_t d = head_dim_, dv = value_dim_;
     Scratch scratch(Scratch::bytes_of<T>(rows * d) + Scratch::bytes_of<T>(rows * dv) +
-                    Scratch::bytes_of<T>(rows * kTile) + 3 * Scratch::bytes_of<T>(rows));
+                    Scratch::bytes_of<T>(rows * kDecodeKeys) + 3 * Scratch::bytes_of<T>(rows));
     T* q = scratch.take<T>(rows * d);
-    T* scores = scratch.take<T>(rows * kTile);
+    T* scores = scratch.take<T>(rows * kDecodeKeys);
     T* o = scratch.take<T>(rows * dv);
     T* row_max = scratch.take<T>(rows);
     T* row_sum = scratch.take<T>(rows);
@@ -205,7 +206,7 @@ class Decode {
     for (int64_t position = std::max(first, seen); position < end;) {
       const auto [k, k_follow] = row_of(p_.cache.k, tile, position);
       const auto [v, v_follow] = row_of(p_.cache.v, tile, position);
-      const int64_t count = std::min({int64_t{kTile}, end - position, k_follow, v_follow});
+      const int64_t count = std::min({int64_t{kDecodeKeys}, end - position, k_follow, v_follow});
       kernels::CacheRows rows_of_tile = {k,
                                          v,
                                          p_.cache.k.strides[2],

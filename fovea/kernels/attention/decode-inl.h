@@ -33,7 +33,7 @@ HWY_INLINE void score_rows(D d, const T* HWY_RESTRICT q, const S* HWY_RESTRICT k
       for (int i = 0; i < dim; ++i) {
         sum = hn::MulAdd(load_as(d, k + c * stride + i), hn::Load(d, q + r * dim + i), sum);
       }
-      s[r * kTile + c] = hn::GetLane(sum);
+      s[r * kDecodeKeys + c] = hn::GetLane(sum);
     }
   }
 }
@@ -103,7 +103,7 @@ HWY_INLINE void score_rows(D d, const T* HWY_RESTRICT q, const S* HWY_RESTRICT k
     const hn::FixedTag<T, 4> four;
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      hn::Store(sum_over_lanes(d, acc[r]), four, s + r * kTile + c);
+      hn::Store(sum_over_lanes(d, acc[r]), four, s + r * kDecodeKeys + c);
     }
   }
 }
@@ -113,11 +113,11 @@ HWY_INLINE void score_rows(D d, const T* HWY_RESTRICT q, const S* HWY_RESTRICT k
 /// What the rows of a tile of i8 are multiplied by.
 template <typename T>
 struct RowScales {
-  alignas(64) T k[kTile], v[kTile];
+  alignas(64) T k[kDecodeKeys], v[kDecodeKeys];
 };
 
-/// Scores [64] of one row to weights, those of i8 rows times the values' scales; returns the factor
-/// of what was summed before.
+/// Scores [kDecodeKeys] of one row to weights, those of i8 rows times the values' scales; returns
+/// the factor of what was summed before.
 template <typename T>
 HWY_INLINE T softmax_row(T* HWY_RESTRICT s, int count, const RowScales<T>* scales, T* row_max,
                          T* row_sum) {
@@ -163,7 +163,7 @@ HWY_INLINE void add_values(D d, const T* HWY_RESTRICT p, const T* factor, const 
     for (int x = 0; x < kVecs; ++x) row[x] = load_as(d, v + c * stride + x * lanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const auto weight = hn::Set(d, p[r * kTile + c]);
+      const auto weight = hn::Set(d, p[r * kDecodeKeys + c]);
 #pragma GCC unroll 8
       for (int x = 0; x < kVecs; ++x) acc[r][x] = hn::MulAdd(weight, row[x], acc[r][x]);
     }
@@ -226,23 +226,23 @@ HWY_INLINE void decode_rows(const DecodeTile<T>& tile, const CacheRows& keys) {
       scales.k[c] = keys.k_scales[c * keys.k_scale_stride];
       scales.v[c] = keys.v_scales[c * keys.v_scale_stride];
     }
-    for (int c = keys.count; c < kTile; ++c) scales.k[c] = scales.v[c] = 0;
+    for (int c = keys.count; c < kDecodeKeys; ++c) scales.k[c] = scales.v[c] = 0;
   }
   with_tag<T>(tile.head_dim, [&](auto d) HWY_ATTR {
     constexpr int kMost = HWY_TARGET == HWY_AVX2 ? 2 : 4;  // accumulators: 8 of 16, 16 of 32
     for_rows<kMost>(tile.rows, [&](int r, auto rows) HWY_ATTR {
       score_rows<decltype(rows)::value>(d, tile.q + r * tile.head_dim, k, keys.k_stride, keys.count,
-                                        tile.head_dim, tile.scores + r * kTile);
+                                        tile.head_dim, tile.scores + r * kDecodeKeys);
     });
   });
   for (int r = 0; r < tile.rows; ++r) {
-    factor[r] = softmax_row(tile.scores + r * kTile, keys.count, sizeof(S) == 1 ? &scales : nullptr,
-                            tile.row_max + r, tile.row_sum + r);
+    factor[r] = softmax_row(tile.scores + r * kDecodeKeys, keys.count,
+                            sizeof(S) == 1 ? &scales : nullptr, tile.row_max + r, tile.row_sum + r);
   }
   with_tag<T>(tile.value_dim, [&](auto d) HWY_ATTR {
     const int ld = tile.value_dim;
     for_rows<4>(tile.rows, [&](int r, auto rows) HWY_ATTR {
-      add_value_rows<decltype(rows)::value>(d, tile.scores + r * kTile, factor + r, v,
+      add_value_rows<decltype(rows)::value>(d, tile.scores + r * kDecodeKeys, factor + r, v,
                                             keys.v_stride, keys.count, ld, tile.o + r * ld, ld);
     });
   });

@@ -139,6 +139,9 @@ struct BackwardTile {
 
 /// Most queries of a DecodeTile: beyond, a lane for each query is faster.
 constexpr int kDecodeRows = 16;
+/// Most rows of CacheRows: longer runs of keys and of values keep the hardware's prefetcher on its
+/// way.
+constexpr int kDecodeKeys = 256;
 
 /// A few queries on their way through a cache, row-major; all see the same keys. 64-byte aligned.
 template <typename T>
@@ -146,13 +149,13 @@ struct DecodeTile {
   int rows;  ///< at most kDecodeRows
   int head_dim, value_dim;
   const T* q;  ///< [rows, D], times scale and log2 e
-  T* scores;   ///< [rows, 64]
+  T* scores;   ///< [rows, kDecodeKeys]
   T* o;        ///< [rows, Dv] output before the division by row_sum
   T* row_max;  ///< [rows] base-2 maximum that o and row_sum are relative to
   T* row_sum;  ///< [rows]
 };
 
-/// At most 64 consecutive rows of a cache, in their storage type.
+/// At most kDecodeKeys consecutive rows of a cache, in their storage type.
 struct CacheRows {
   const void* k;
   const void* v;
