@@ -36,10 +36,15 @@ std::string describe(const AttentionProblem& problem, const char* direction) {
 template <typename Body>
 Status run(const AttentionProblem& problem, const char* direction, const Body& body) {
   if (problem.q.shape[0] == 0 || problem.q.shape[1] == 0) return {};
+  // Additive scores are no product: matrix units of other operands than f32's do not make them.
+  const bool additive = !problem.score_mod.additive.empty();
+  const Float32Precision precision = additive ? Float32Precision::kHighest : problem.precision;
+  const DType computed =
+      additive && problem.q.dtype == DType::kBF16 ? DType::kF32 : problem.q.dtype;
   try {
-    const kernels::Engine& engine = kernels::engine_for(problem.q.dtype, problem.precision);
+    const kernels::Engine& engine = kernels::engine_for(computed, precision);
     const CallReport report(engine, [&] { return describe(problem, direction); });
-    engine.with_kernels(problem.q.dtype, problem.precision, body);
+    engine.with_kernels(computed, precision, body);
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "attention: no memory for the scratch of this problem"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set

@@ -19,7 +19,7 @@ namespace fovea {
 /// query head h reads key head h / (Hq / Hkv). Any strides with a contiguous last dimension; packed
 /// tensors [T, H, D] are passed as [1, H, T, D] with a pattern within `segments`.
 /// D and Dv: multiples of 8 up to 256, may differ. One dtype for q, k, v: f32, bf16, f16 or f64. A
-/// dense bias has the type of q or of lse, a distance bias the type of lse.
+/// dense bias has the type of q or of lse, a distance bias and additive weights the type of lse.
 struct AttentionProblem {
   TensorView q, k, v;
   const PlanSet* plans = nullptr;  ///< of the same B, Hq, Sq, Sk
@@ -38,12 +38,12 @@ struct AttentionOutputs {
 
 /// What the backward needs beside the problem and the forward's results, and where it writes.
 /// d_o: as o. d_lse: as lse, or empty. d_q, d_k, d_v: as q, k, v; overwritten, every element. Those
-/// of score modifications where wanted, else empty or null, in the type of lse: d_bias and
-/// d_distance_bias in the shape of theirs, d_sinks and d_scales [H].
+/// of score modifications where wanted, else empty or null, in the type of lse: d_bias,
+/// d_distance_bias and d_additive in the shape of theirs, d_sinks and d_scales [H].
 struct AttentionGradients {
   TensorView d_o, d_lse;
   TensorView d_q, d_k, d_v;
-  TensorView d_bias = {}, d_distance_bias = {};
+  TensorView d_bias = {}, d_distance_bias = {}, d_additive = {};
   double *d_sinks = nullptr, *d_scales = nullptr;
 };
 

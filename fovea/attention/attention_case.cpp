@@ -159,12 +159,16 @@ bool parse_option(std::string_view option, AttentionCase* c) {
     c->cosine = true;
   } else if (option == "scales") {
     c->scales = true;
+  } else if (option == "additive") {
+    c->additive = true;
   } else if (option == "alibi") {
     c->alibi = true;
   } else if (option == "sinks") {
     c->sinks = true;
   } else if (numbered("drop") && n < 100) {
     c->dropout_percent = static_cast<int>(n);
+  } else if (numbered("leaky") && n < 100) {
+    c->leaky = static_cast<int>(n);
   } else if (numbered("softcap") && n > 0) {
     c->softcap = static_cast<int>(n);
   } else if (numbered("dist")) {
@@ -223,8 +227,9 @@ AttentionCase AttentionCase::parse(std::string_view id) {
   for (++i; i < fields.size(); ++i) {
     if (parse_option(fields[i], &c)) continue;
     fail(id,
-         "an option dropN (N < 100), topleft, bshd, high, medium, cosine, scales, softcapN, alibi, "
-         "sinks, distN, docsA-B-… (adding up to the queries and the keys) or bias[b][h][q]",
+         "an option dropN (N < 100), topleft, bshd, high, medium, cosine, scales, additive, leakyN "
+         "(N < 100), softcapN, alibi, sinks, distN, docsA-B-… (adding up to the queries and the "
+         "keys) or bias[b][h][q]",
          fields[i]);
   }
   return c;
@@ -245,6 +250,8 @@ std::string AttentionCase::to_string() const {
   if (precision != Float32Precision::kHighest) id += std::string("_") + name_of(precision);
   if (cosine) id += "_cosine";
   if (scales) id += "_scales";
+  if (additive) id += "_additive";
+  if (leaky < 100) id += "_leaky" + std::to_string(leaky);
   if (softcap > 0) id += "_softcap" + std::to_string(softcap);
   if (alibi) id += "_alibi";
   if (sinks) id += "_sinks";
@@ -261,6 +268,7 @@ std::string AttentionCase::to_string() const {
 CaseScoreMod::CaseScoreMod(const AttentionCase& c, DType type) {
   mod_.cosine = c.cosine;
   mod_.softcap = c.softcap;
+  mod_.negative_slope = c.leaky / 100.0;
   for (int64_t h = 0; h < c.heads; ++h) {
     if (c.scales) scales_.push_back(0.25 * static_cast<double>(h % 4) - 0.5);  // one of them 0
     if (c.alibi) slopes_.push_back(std::ldexp(1.0, -1 - static_cast<int>(h % 8)));
@@ -274,10 +282,11 @@ CaseScoreMod::CaseScoreMod(const AttentionCase& c, DType type) {
     mod_.bias = bias_view(c.bias_batch ? c.batch : 1, c.bias_heads ? c.heads : 1,
                           c.bias_queries ? c.q_len : 1, c.kv_len, 6, type, &bias_);
   }
+  const DType wide = type == DType::kF64 ? type : DType::kF32;
   if (c.distance >= 0) {
-    mod_.distance_bias = bias_view(1, c.heads, 1, 2 * c.distance + 1, 7,
-                                   type == DType::kF64 ? type : DType::kF32, &distance_bias_);
+    mod_.distance_bias = bias_view(1, c.heads, 1, 2 * c.distance + 1, 7, wide, &distance_bias_);
   }
+  if (c.additive) mod_.additive = bias_view(1, c.heads, 1, c.head_dim, 8, wide, &additive_);
 }
 
 TensorView CaseScoreMod::bias_view(int64_t b, int64_t h, int64_t rows, int64_t last,

@@ -22,7 +22,8 @@ namespace fovea {
 /// alignment, tensors laid out [B, S, H, D], docsA-B-…: the lengths of packed documents where the
 /// pattern has segments (default: a few of uneven lengths); high or medium
 /// (core/float32_precision.h). Score modifications
-/// (pattern/score_mod.h): cosine; scales, one for each head; softcapN; alibi; sinks; distN, a
+/// (pattern/score_mod.h): cosine; scales, one for each head; additive; leakyN, a slope of N per
+/// cent below 0; softcapN; alibi; sinks; distN, a
 /// distance bias with m = N; bias and the letters of the extents that are not 1: biasbhq is [B, H,
 /// Sq, Sk], bias is [1, 1, 1, Sk]. A backward gives their gradients too.
 ///
@@ -42,6 +43,8 @@ struct AttentionCase {
   bool bshd = false;
   std::vector<int64_t> documents;  ///< tokens of each; empty: CaseInputs chooses
   int softcap = 0;                 ///< 0: off
+  bool additive = false;
+  int leaky = 100;  ///< per cent; 100: off
   bool cosine = false, scales = false, alibi = false, sinks = false;
   int64_t distance = -1;  ///< largest distance of a distance bias; -1: off
   bool bias = false, bias_batch = false, bias_heads = false, bias_queries = false;
@@ -62,7 +65,7 @@ class CaseScoreMod {
  private:
   TensorView bias_view(int64_t b, int64_t h, int64_t rows, int64_t last, uint32_t stream,
                        DType type, std::vector<char>* bytes);
-  std::vector<char> bias_, distance_bias_;
+  std::vector<char> bias_, distance_bias_, additive_;
   std::vector<double> scales_, slopes_, sinks_;
   ScoreMod mod_;
 };

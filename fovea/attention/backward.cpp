@@ -187,7 +187,7 @@ class Backward {
       d_k = scratch.take<T>(f.group_ * kTile * dp);
       d_v = scratch.take<T>(f.group_ * kTile * dvp);
       mod_panel = scratch.take<T>(f.mods_.panel_size());
-      by_distance = scratch.take<T>(f.mod_gradients_.distances());
+      sums = scratch.take<T>(f.mod_gradients_.task_sums());
       row_values = scratch.take<T>(kTile);
       d_k_sum = scratch.take<T>(f.p_.score_mod.scales ? f.group_ * kTile * dp : 0);
       k = scratch.take<Op>(f.group_ * kTile * d);
@@ -212,9 +212,9 @@ class Backward {
     T *d_k, *d_v;  ///< [group · 64, padded]
     Op *k, *v;     ///< copied keys and values
     Op* k_columns = nullptr;
-    T *mod_panel, *by_distance;
-    T* row_values;  ///< [64]
-    T* d_k_sum;     ///< as d_k: of the heads before, where each has a scale of its own
+    T *mod_panel, *sums;  ///< sums: those of ScoreModGradients
+    T* row_values;        ///< [64]
+    T* d_k_sum;           ///< as d_k: of the heads before, where each has a scale of its own
     BackwardTile<Op> tile;
     ScoreModTile<T> mod;
     std::array<KeyTile<Op>, kMaxGroup> keys;
@@ -230,7 +230,7 @@ class Backward {
     const size_t sums = dp + panel_dim<T>(n_.head_dim) + 2 * kLaneStride + group * (dp + dvp);
     return Scratch::bytes_of<Op>(kTile * operands) + Scratch::bytes_of<T>(kTile * sums) +
            Scratch::bytes_of<T>(mods_.panel_size()) +
-           Scratch::bytes_of<T>(mod_gradients_.distances()) + Scratch::bytes_of<T>(kTile) +
+           Scratch::bytes_of<T>(mod_gradients_.task_sums()) + Scratch::bytes_of<T>(kTile) +
            Scratch::bytes_of<T>(p_.score_mod.scales ? group * kTile * dp : 0);
   }
 
@@ -314,7 +314,7 @@ class Backward {
     const int32_t* turn = order.turn.data() + order.begin[static_cast<size_t>(group)];
     BackwardTile<Op>& tile = state.tile;
     tile.dropout = dropout_of(p_, b, h);
-    std::fill_n(state.by_distance, mod_gradients_.distances(), T{0});
+    std::fill_n(state.sums, mod_gradients_.task_sums(), T{0});
     const bool by_query = mod_gradients_.by_query();
     if (!by_query) mod_gradients_.clear_bias(b, h, 0, 1, first, count);
     int64_t next = 0;  // query tile after the last one that was visited
@@ -322,7 +322,7 @@ class Backward {
     for (int32_t t; (t = walk.tile()) != TileCursor::kEnd; ++turn, next = t + 1) {
       load_queries(b, h, t, state);
       tile.mod = mods_.fill(b, h, t, tile.rows, state.mod_panel, &state.mod);
-      mod_gradients_.begin_queries(b, h, t, state.by_distance, &state.mod);
+      mod_gradients_.begin_queries(b, h, t, state.sums, &state.mod);
       if (by_query) mod_gradients_.clear_bias(b, h, next, t, first, count);
       prefetch_rows(p_.q, b, h, t + 1);
       prefetch_rows(grad_.d_o, b, h, t + 1);
@@ -342,7 +342,7 @@ class Backward {
       add_d_q(b, h, t, *turn, order.adders[static_cast<size_t>(t)], state);
     }
     if (by_query) mod_gradients_.clear_bias(b, h, next, n_.q_tiles, first, count);
-    mod_gradients_.flush_distances(b, h, group, state.by_distance);
+    mod_gradients_.flush_sums(b, h, group, state.sums);
   }
 
   /// Queries and dO of a tile, row-major, with dead rows zero: a row that sees nothing may hold
@@ -355,7 +355,7 @@ class Backward {
     tile.value_dim = n_.value_dim;
     tile.dim_stride = padded(n_.head_dim);
     tile.value_stride = padded(n_.value_dim);
-    tile.scale = static_cast<T>(score_scale(p_, h) * kLog2E);
+    tile.scale = static_cast<T>(tile_scale(p_, h));
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.lse2 = lse2_.data() + index * kTile;
     tile.delta = delta_.data() + index * kTile;

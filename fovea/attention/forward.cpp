@@ -175,7 +175,7 @@ class Forward {
     tile.rows = n_.rows_of(t);
     tile.head_dim = n_.head_dim;
     tile.value_dim = n_.value_dim;
-    tile.scale = static_cast<T>(score_scale(p_, task.head) * kLog2E);
+    tile.scale = static_cast<T>(tile_scale(p_, task.head));
     tile.first_query = static_cast<uint32_t>(t * kTile);
     tile.dropout = dropout_of(p_, task.batch, task.head);
     tile.mod = mods_.fill(task.batch, task.head, t, tile.rows, state.mod_panel, &state.mods[i]);

@@ -57,10 +57,17 @@ inline void* row(const TensorView& view, int64_t b, int64_t h, int64_t t) {
   return static_cast<char*>(view.data) + offset * size_of(view.dtype);
 }
 
+/// What q·k is multiplied by; 1 under additive scores.
 inline double score_scale(const AttentionProblem& p, int64_t h) {
+  if (!p.score_mod.additive.empty()) return 1;
   if (p.score_mod.scales) return p.score_mod.scales[h];
   return p.score_mod.scale != 0 ? p.score_mod.scale
                                 : 1.0 / std::sqrt(static_cast<double>(p.q.shape[3]));
+}
+
+/// ForwardTile::scale. Additive scores take log2 e with their weights.
+inline double tile_scale(const AttentionProblem& p, int64_t h) {
+  return p.score_mod.additive.empty() ? score_scale(p, h) * kLog2E : 1;
 }
 
 inline kernels::DropoutKey dropout_of(const AttentionProblem& p, int64_t b, int64_t h) {

@@ -42,6 +42,14 @@ void expect_score_mod(Conditions& c, const AttentionProblem& p) {
   if (!(mod.softcap >= 0 && std::isfinite(mod.softcap))) {
     c.add("a finite softcap >= 0", std::to_string(mod.softcap));
   }
+  if (!(mod.negative_slope >= 0 && mod.negative_slope <= 1)) {
+    c.add("a negative_slope in [0, 1]", std::to_string(mod.negative_slope));
+  }
+  expect_bias(c, "additive", mod.additive, p, 1, 1, p.q.shape[3],
+              p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
+  if (!mod.additive.empty() && (mod.cosine || mod.scales || mod.scale != 0)) {
+    c.add("neither scale nor scales nor cosine with additive scores", "one of them");
+  }
   expect_bias(c, "bias", mod.bias, p, p.q.shape[0], p.q.shape[2], p.k.shape[2], p.q.dtype);
   const int64_t distances = mod.distance_bias.shape[3];
   if (!mod.distance_bias.empty() && distances % 2 == 0) {
@@ -161,6 +169,7 @@ std::vector<std::string> unmet_conditions(const AttentionProblem& problem,
   const ScoreMod& mod = problem.score_mod;
   expect_bias_gradient(c, "d_bias", gradients.d_bias, mod.bias, problem);
   expect_bias_gradient(c, "d_distance_bias", gradients.d_distance_bias, mod.distance_bias, problem);
+  expect_bias_gradient(c, "d_additive", gradients.d_additive, mod.additive, problem);
   if (gradients.d_sinks && !mod.sinks) c.add("no d_sinks without sinks", "one");
   if (gradients.d_scales && !mod.scales) c.add("no d_scales without scales", "one");
   return c.take();

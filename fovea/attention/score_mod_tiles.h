@@ -19,7 +19,15 @@ class ScoreModTiles {
         mod_(problem.score_mod),
         any_(!problem.score_mod.plain()),
         query_scales_(problem.q, kernels, mod_.cosine),
-        key_scales_(problem.k, kernels, mod_.cosine) {}
+        key_scales_(problem.k, kernels, mod_.cosine) {
+    const TensorView& w = mod_.additive;
+    for (int64_t h = 0; h < (w.empty() ? 0 : w.shape[1]); ++h) {
+      const T* row = w.row<T>(0, h, 0);
+      for (int64_t i = 0; i < w.shape[3]; ++i) {
+        additive_.push_back(static_cast<T>(kLog2E * static_cast<double>(row[i])));
+      }
+    }
+  }
 
   /// [64] one over the lengths of a tile's rows under cosine, else null.
   const T* query_scales(int64_t b, int64_t h, int64_t t) const { return query_scales_.at(b, h, t); }
@@ -35,6 +43,11 @@ class ScoreModTiles {
     if (!any_) return nullptr;
     tile->panel = panel;
     tile->query_scales = query_scales(b, h, t);
+    if (!additive_.empty()) {
+      const int64_t head = mod_.additive.shape[1] == 1 ? 0 : h;
+      tile->additive = additive_.data() + head * mod_.additive.shape[3];
+    }
+    tile->negative_slope = static_cast<T>(mod_.negative_slope);
     tile->softcap = static_cast<T>(mod_.softcap * kLog2E);
     tile->has_sink = mod_.sinks != nullptr;
     if (mod_.sinks) tile->sink = static_cast<T>(mod_.sinks[h] * kLog2E);
@@ -66,6 +79,7 @@ class ScoreModTiles {
   const ScoreMod& mod_;
   const bool any_;
   const InverseLengths<T> query_scales_, key_scales_;
+  std::vector<T> additive_;  ///< [H|1, D] weights times log2 e
 };
 
 }  // namespace fovea

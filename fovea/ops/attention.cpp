@@ -32,22 +32,25 @@ AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
           maybe(a.alibi_slopes),
           maybe(a.sinks),
           maybe(a.scales),
-          a.cosine};
+          a.cosine,
+          maybe(a.additive),
+          a.negative_slope};
 }
 
 }  // namespace
 
-#define FOVEA_CALL_FIELDS                                                                       \
-  call.pattern, call.scale, call.dropout_p, call.dropout_seed, call.top_left, call.key_lengths, \
-      call.intervals, call.block_mask, call.global_tokens, call.softcap, call.bias,             \
-      call.distance_bias, call.alibi_slopes, call.sinks, call.scales, call.cosine
+#define FOVEA_CALL_FIELDS                                                                         \
+  call.pattern, call.scale, call.dropout_p, call.dropout_seed, call.top_left, call.key_lengths,   \
+      call.intervals, call.block_mask, call.global_tokens, call.softcap, call.bias,               \
+      call.distance_bias, call.alibi_slopes, call.sinks, call.scales, call.cosine, call.additive, \
+      call.negative_slope
 
 using at::Tensor;
 
 bool AttentionArguments::plain() const {
-  if (scale || dropout_p != 0 || softcap != 0 || cosine) return false;
+  if (scale || dropout_p != 0 || softcap != 0 || cosine || negative_slope != 1) return false;
   for (const Tensor* x : {&key_lengths, &intervals, &block_mask, &global_tokens, &bias,
-                          &distance_bias, &alibi_slopes, &sinks, &scales}) {
+                          &distance_bias, &alibi_slopes, &sinks, &scales, &additive}) {
     if (x->defined()) return false;
   }
   return true;

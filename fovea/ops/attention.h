@@ -21,13 +21,15 @@ struct AttentionArguments {
   at::Tensor global_tokens;     ///< int [n]: positions, for `global_tokens`
 
   // Score modifications (pattern/score_mod.h), each differentiable but the slopes; any float type.
-  double softcap = 0;        ///< s = softcap · tanh(s / softcap); 0: off
-  at::Tensor bias;           ///< [B|1, H|1, Sq|1, Sk], leading extents of 1 may be left out
-  at::Tensor distance_bias;  ///< [H|1, 2 m + 1]: entry m + clamp(key - query position, -m, m)
-  at::Tensor alibi_slopes;   ///< [H]
-  at::Tensor sinks;          ///< [H]
-  at::Tensor scales;         ///< [H], in place of `scale`
-  bool cosine = false;       ///< q and k are divided by their length
+  double softcap = 0;         ///< s = softcap · tanh(s / softcap); 0: off
+  at::Tensor bias;            ///< [B|1, H|1, Sq|1, Sk], leading extents of 1 may be left out
+  at::Tensor distance_bias;   ///< [H|1, 2 m + 1]: entry m + clamp(key - query position, -m, m)
+  at::Tensor alibi_slopes;    ///< [H]
+  at::Tensor sinks;           ///< [H]
+  at::Tensor scales;          ///< [H], in place of `scale`
+  bool cosine = false;        ///< q and k are divided by their length
+  at::Tensor additive;        ///< [H|1, D]: scores Σ w tanh(q + k) in place of scale · q·k
+  double negative_slope = 1;  ///< what scores below 0 are multiplied by: leaky ReLU
 
   /// Nothing but softmax(q·k / sqrt(D)) over a pattern without inputs.
   bool plain() const;

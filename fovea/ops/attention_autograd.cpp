@@ -18,12 +18,12 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// The tensors of a call, in the order in which they are saved.
-constexpr size_t kCallTensors = 9;
+constexpr size_t kCallTensors = 10;
 
 void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call) {
   for (const MaybeTensor* x :
        {&call.key_lengths, &call.intervals, &call.block_mask, &call.global_tokens, &call.bias,
-        &call.distance_bias, &call.alibi_slopes, &call.sinks, &call.scales}) {
+        &call.distance_bias, &call.alibi_slopes, &call.sinks, &call.scales, &call.additive}) {
     tensors.push_back(x->value_or(Tensor()));
   }
   ctx->save_for_backward(std::move(tensors));
@@ -34,6 +34,7 @@ void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call
   ctx->saved_data["top_left"] = call.top_left;
   ctx->saved_data["softcap"] = call.softcap;
   ctx->saved_data["cosine"] = call.cosine;
+  ctx->saved_data["negative_slope"] = call.negative_slope;
   ctx->saved_data["bias_gradient"] = call.bias && call.bias->requires_grad();
   ctx->set_materialize_grads(false);
 }
@@ -61,6 +62,8 @@ AttentionCall saved_call(AutogradContext* ctx, const variable_list& saved) {
           tensor(7),
           tensor(8),
           data["cosine"].toBool(),
+          tensor(9),
+          data["negative_slope"].toDouble(),
           data["bias_gradient"].toBool()};
 }
 
@@ -80,7 +83,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,
                                const Tensor& v, const MaybeTensor& /*bias*/,
                                const MaybeTensor& /*distance_bias*/, const MaybeTensor& /*sinks*/,
-                               const MaybeTensor& /*scales*/, const AttentionCall& call) {
+                               const MaybeTensor& /*scales*/, const MaybeTensor& /*additive*/,
+                               const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention(q, k, v, call);
     save(ctx, {q, k, v, o, lse}, call);
@@ -89,8 +93,9 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
     const AttentionCall call = saved_call(ctx, s);
-    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales] = call_attention_backward(
-        or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3], s[4], call);
+    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
+        call_attention_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3], s[4],
+                                call);
     return {d_q,
             d_k,
             d_v,
@@ -98,6 +103,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
             given(d_distance_bias, call.distance_bias),
             given(d_sinks, call.sinks),
             given(d_scales, call.scales),
+            given(d_additive, call.additive),
             Tensor()};
   }
 };
@@ -107,7 +113,7 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
                                const Tensor& v, const Tensor& cu_q, const Tensor& cu_k,
                                const MaybeTensor& /*bias*/, const MaybeTensor& /*distance_bias*/,
                                const MaybeTensor& /*sinks*/, const MaybeTensor& /*scales*/,
-                               const AttentionCall& call) {
+                               const MaybeTensor& /*additive*/, const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention_varlen(q, k, v, cu_q, cu_k, call);
     save(ctx, {q, k, v, o, lse, cu_q, cu_k}, call);
@@ -116,7 +122,7 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
     const AttentionCall call = saved_call(ctx, s);
-    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales] =
+    auto [d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
         call_attention_varlen_backward(or_zeros(d[0], s[3]), maybe(d[1]), s[0], s[1], s[2], s[3],
                                        s[4], s[5], s[6], call);
     return {d_q,
@@ -128,6 +134,7 @@ struct VarlenFunction : torch::autograd::Function<VarlenFunction> {
             given(d_distance_bias, call.distance_bias),
             given(d_sinks, call.sinks),
             given(d_scales, call.scales),
+            given(d_additive, call.additive),
             Tensor()};
   }
 };
@@ -136,7 +143,8 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& qkv, int64_t heads,
                                const Tensor& cu_seqlens, const MaybeTensor& /*bias*/,
                                const MaybeTensor& /*distance_bias*/, const MaybeTensor& /*sinks*/,
-                               const MaybeTensor& /*scales*/, const AttentionCall& call) {
+                               const MaybeTensor& /*scales*/, const MaybeTensor& /*additive*/,
+                               const AttentionCall& call) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [o, lse] = call_attention_qkv(qkv, heads, cu_seqlens, call);
     save(ctx, {qkv, o, lse, cu_seqlens}, call);
@@ -146,7 +154,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& d) {
     const auto s = ctx->get_saved_variables();
     const AttentionCall call = saved_call(ctx, s);
-    auto [d_qkv, d_bias, d_distance_bias, d_sinks, d_scales] =
+    auto [d_qkv, d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
         call_attention_qkv_backward(or_zeros(d[0], s[1]), maybe(d[1]), s[0], s[1], s[2],
                                     ctx->saved_data["heads"].toInt(), s[3], call);
     return {d_qkv,
@@ -156,6 +164,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
             given(d_distance_bias, call.distance_bias),
             given(d_sinks, call.sinks),
             given(d_scales, call.scales),
+            given(d_additive, call.additive),
             Tensor()};
   }
 };
@@ -170,7 +179,8 @@ bool records(std::initializer_list<const Tensor*> tensors, const AttentionCall& 
   return at::GradMode::is_enabled() &&
          (std::any_of(tensors.begin(), tensors.end(),
                       [](auto* x) { return x->defined() && x->requires_grad(); }) ||
-          needs(call.bias) || needs(call.distance_bias) || needs(call.sinks) || needs(call.scales));
+          needs(call.bias) || needs(call.distance_bias) || needs(call.sinks) ||
+          needs(call.scales) || needs(call.additive));
 }
 
 /// What a gradient is a function of, beside o and lse, which are functions of these.
@@ -185,13 +195,14 @@ variable_list variables(const Tensor& d_o, const MaybeTensor& d_lse, const Tenso
           or_none(call.bias),
           or_none(call.distance_bias),
           or_none(call.sinks),
-          or_none(call.scales)};
+          or_none(call.scales),
+          or_none(call.additive)};
 }
 
 Gradients once(const variable_list& inputs, const Gradients& results) {
   const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, results);
   const auto marked = mark_once("attention", inputs, list);
-  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5], marked[6]};
+  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5], marked[6], marked[7]};
 }
 
 Pair pair(const variable_list& results) { return {results[0], results[1]}; }
@@ -199,7 +210,8 @@ Pair pair(const variable_list& results) { return {results[0], results[1]}; }
 Pair attention_autograd(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
   if (records({&q, &k, &v}, call)) {
-    return pair(AttentionFunction::apply(q, k, v, bias, distance_bias, sinks, scales, call));
+    return pair(
+        AttentionFunction::apply(q, k, v, bias, distance_bias, sinks, scales, additive, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return call_attention(q, k, v, call);
@@ -216,8 +228,8 @@ Pair attention_varlen_autograd(const Tensor& q, const Tensor& k, const Tensor& v
                                const Tensor& cu_q, const Tensor& cu_k, FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
   if (records({&q, &k, &v}, call)) {
-    return pair(
-        VarlenFunction::apply(q, k, v, cu_q, cu_k, bias, distance_bias, sinks, scales, call));
+    return pair(VarlenFunction::apply(q, k, v, cu_q, cu_k, bias, distance_bias, sinks, scales,
+                                      additive, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return call_attention_varlen(q, k, v, cu_q, cu_k, call);
@@ -227,8 +239,8 @@ Pair attention_qkv_autograd(const Tensor& qkv, int64_t heads, const Tensor& cu_s
                             FOVEA_CALL_PARAMETERS) {
   const AttentionCall call = FOVEA_CALL_VALUE;
   if (records({&qkv}, call)) {
-    return pair(
-        QkvFunction::apply(qkv, heads, cu_seqlens, bias, distance_bias, sinks, scales, call));
+    return pair(QkvFunction::apply(qkv, heads, cu_seqlens, bias, distance_bias, sinks, scales,
+                                   additive, call));
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return call_attention_qkv(qkv, heads, cu_seqlens, call);
@@ -291,7 +303,7 @@ QkvGradients attention_qkv_backward_autograd(const Tensor& d_o, const MaybeTenso
   const auto list = std::apply([](const auto&... x) { return variable_list{x...}; }, result);
   const auto inputs = variables(d_o, d_lse, qkv, Tensor(), Tensor(), call);
   const auto marked = mark_once("attention_qkv", inputs, list);
-  return {marked[0], marked[1], marked[2], marked[3], marked[4]};
+  return {marked[0], marked[1], marked[2], marked[3], marked[4], marked[5]};
 }
 
 // Autocast: the lower precision type, as torch treats scaled_dot_product_attention.

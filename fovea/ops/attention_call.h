@@ -17,17 +17,18 @@
       const std::optional<at::Tensor>&global_tokens, double softcap,                         \
       const std::optional<at::Tensor>&bias, const std::optional<at::Tensor>&distance_bias,   \
       const std::optional<at::Tensor>&alibi_slopes, const std::optional<at::Tensor>&sinks,   \
-      const std::optional<at::Tensor>&scales, bool cosine
+      const std::optional<at::Tensor>&scales, bool cosine,                                   \
+      const std::optional<at::Tensor>&additive, double negative_slope
 #define FOVEA_CALL_TYPES                                                          \
   std::string_view, std::optional<double>, double, c10::SymInt, bool,             \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,         \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&, double, \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,         \
       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,         \
-      const std::optional<at::Tensor>&, bool
+      const std::optional<at::Tensor>&, bool, const std::optional<at::Tensor>&, double
 #define FOVEA_CALL_NAMES                                                                       \
   scale, dropout_p, dropout_seed, top_left, key_lengths, intervals, block_mask, global_tokens, \
-      softcap, bias, distance_bias, alibi_slopes, sinks, scales, cosine
+      softcap, bias, distance_bias, alibi_slopes, sinks, scales, cosine, additive, negative_slope
 #define FOVEA_CALL_VALUE \
   AttentionCall { std::string(pattern), FOVEA_CALL_NAMES }
 
@@ -50,15 +51,19 @@ struct AttentionCall {
   double softcap;
   std::optional<at::Tensor> bias, distance_bias, alibi_slopes, sinks, scales;
   bool cosine;
+  std::optional<at::Tensor> additive;
+  double negative_slope;
   bool bias_gradient = false;
 };
 
 using Pair = std::tuple<at::Tensor, at::Tensor>;
-/// d_q, d_k, d_v, and d_bias, d_distance_bias, d_sinks, d_scales (empty where there is none).
-using Gradients =
-    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
-/// d_qkv, and the same four.
-using QkvGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+/// d_q, d_k, d_v, and d_bias, d_distance_bias, d_sinks, d_scales, d_additive (empty where there is
+/// none).
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
+                             at::Tensor, at::Tensor>;
+/// d_qkv, and the same five.
+using QkvGradients =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using MaybeTensor = std::optional<at::Tensor>;
 
 // The dispatcher's entries: every internal call goes through them.

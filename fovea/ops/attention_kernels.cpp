@@ -66,9 +66,9 @@ class Prepared {
     run([&] { return attention_statistics(problem_, outputs, statistics); });
   }
 
-  /// Writes d_q, d_k, d_v; returns d_bias, d_distance_bias, d_sinks, d_scales in the shapes and
-  /// types of theirs, or empty.
-  std::array<Tensor, 4> backward(const Tensor& o, const Tensor& lse, const Tensor& d_o,
+  /// Writes d_q, d_k, d_v; returns d_bias, d_distance_bias, d_sinks, d_scales, d_additive in the
+  /// shapes and types of theirs, or empty.
+  std::array<Tensor, 5> backward(const Tensor& o, const Tensor& lse, const Tensor& d_o,
                                  const Tensor& d_lse, const Tensor& d_q, const Tensor& d_k,
                                  const Tensor& d_v, const AttentionCall& call) {
     const MaybeTensor bias = call.bias_gradient ? call.bias : std::nullopt;
@@ -80,20 +80,24 @@ class Prepared {
     };
     const Tensor d_bias = like(bias, bias_), d_distance = like(call.distance_bias, distance_bias_);
     const Tensor d_sinks = for_heads(sinks_), d_scales = for_heads(scales_);
-    const auto results = [&]() -> std::array<Tensor, 4> {
+    const Tensor d_additive = like(call.additive, additive_);
+    const auto results = [&]() -> std::array<Tensor, 5> {
       const auto as = [&](const Tensor& x, const MaybeTensor& of) {
         return of ? x.to(of->scalar_type()).view(of->sizes()) : x.to(lse.scalar_type());
       };
       return {as(d_bias, bias), as(d_distance, call.distance_bias), as(d_sinks, call.sinks),
-              as(d_scales, call.scales)};
+              as(d_scales, call.scales), as(d_additive, call.additive)};
     };
     if (nothing_to_do()) {
-      for (const Tensor& x : {d_q, d_k, d_v, d_bias, d_distance, d_sinks, d_scales}) x.zero_();
+      for (const Tensor& x : {d_q, d_k, d_v, d_bias, d_distance, d_sinks, d_scales, d_additive}) {
+        x.zero_();
+      }
       return results();
     }
     AttentionGradients gradients;
     if (bias) gradients.d_bias = view_of(d_bias, "d_bias");
     if (call.distance_bias) gradients.d_distance_bias = view_of(d_distance, "d_distance_bias");
+    if (call.additive) gradients.d_additive = view_of(d_additive, "d_additive");
     if (call.sinks) gradients.d_sinks = d_sinks.mutable_data_ptr<double>();
     if (call.scales) gradients.d_scales = d_scales.mutable_data_ptr<double>();
     const Tensor d_o_rows = rows(d_o);
@@ -145,12 +149,14 @@ class Prepared {
       mod.bias = view_of(bias_, "bias");
     }
     if (call.distance_bias) {
-      check_mod("distance_bias", *call.distance_bias, 1, 2);
-      distance_bias_ = rows(call.distance_bias->to(row_type));
-      if (distance_bias_.dim() == 1) distance_bias_ = distance_bias_.unsqueeze(0);
-      distance_bias_ = distance_bias_.unsqueeze(1).unsqueeze(0);
+      distance_bias_ = table("distance_bias", *call.distance_bias);
       mod.distance_bias = view_of(distance_bias_, "distance_bias");
     }
+    if (call.additive) {
+      additive_ = table("additive", *call.additive);
+      mod.additive = view_of(additive_, "additive");
+    }
+    mod.negative_slope = call.negative_slope;
     mod.alibi_slopes = per_head("alibi_slopes", call.alibi_slopes, &slopes_);
     mod.sinks = per_head("sinks", call.sinks, &sinks_);
     mod.scales = per_head("scales", call.scales, &scales_);
@@ -162,6 +168,13 @@ class Prepared {
     TORCH_CHECK(x.device().is_cpu() && x.is_floating_point() && x.dim() >= least && x.dim() <= most,
                 name_, ": expected ", what, " as a floating-point CPU tensor of ", least, " to ",
                 most, " dimensions, got ", x.scalar_type(), " ", x.sizes());
+  }
+
+  /// [n] or [H|1, n] as [1, H|1, 1, n] in the type of lse.
+  Tensor table(const char* what, const Tensor& x) const {
+    check_mod(what, x, 1, 2);
+    const Tensor wide = rows(x.to(q_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
+    return (wide.dim() == 1 ? wide.unsqueeze(0) : wide).unsqueeze(1).unsqueeze(0);
   }
 
   const double* per_head(const char* what, const MaybeTensor& x,
@@ -202,7 +215,7 @@ class Prepared {
   }
 
   const char* name_;
-  Tensor q_, k_, v_, bias_, distance_bias_;
+  Tensor q_, k_, v_, bias_, distance_bias_, additive_;
   std::vector<double> slopes_, sinks_, scales_;
   PatternTensors inputs_;
   PlanSet plans_;
@@ -264,9 +277,9 @@ Gradients attention_backward_cpu(const Tensor& d_o, const MaybeTensor& d_lse, co
   const Tensor d_q = empty_heads(q, q.size(1), q.size(2), q.size(3));
   const Tensor d_k = empty_heads(k, k.size(1), k.size(2), k.size(3));
   const Tensor d_v = empty_heads(v, v.size(1), v.size(2), v.size(3));
-  const auto [d_bias, d_distance_bias, d_sinks, d_scales] =
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
       prepared.backward(o, lse, d_o.to(q.scalar_type()), as_lse(d_lse, lse), d_q, d_k, d_v, call);
-  return {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales};
+  return {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales, d_additive};
 }
 
 Pair attention_varlen_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_q,
@@ -291,11 +304,11 @@ Gradients attention_varlen_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
   const auto empty_as = [](const Tensor& x) { return at::empty(x.sizes(), x.options()); };
   const Tensor d_q = empty_as(q), d_k = empty_as(k), d_v = empty_as(v);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
-  const auto [d_bias, d_distance_bias, d_sinks, d_scales] =
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
       prepared.backward(as_batch(o), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
                         d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), as_batch(d_q),
                         as_batch(d_k), as_batch(d_v), call);
-  return {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales};
+  return {d_q, d_k, d_v, d_bias, d_distance_bias, d_sinks, d_scales, d_additive};
 }
 
 /// Queries, keys and values of [T, Hq + 2 Hkv, D], as [1, H, T, D] views.
@@ -331,10 +344,10 @@ QkvGradients attention_qkv_backward_cpu(const Tensor& d_o, const MaybeTensor& d_
   const Tensor d_qkv = at::empty(qkv.sizes(), q.options());
   const auto [d_q, d_k, d_v] = split_qkv(name, d_qkv, heads);
   const Tensor d_lse_rows = as_lse(d_lse, lse);
-  const auto [d_bias, d_distance_bias, d_sinks, d_scales] = prepared.backward(
+  const auto [d_bias, d_distance_bias, d_sinks, d_scales, d_additive] = prepared.backward(
       as_batch(o), lse.unsqueeze(0), as_batch(d_o.to(q.scalar_type())),
       d_lse_rows.defined() ? d_lse_rows.unsqueeze(0) : Tensor(), d_q, d_k, d_v, call);
-  return {d_qkv, d_bias, d_distance_bias, d_sinks, d_scales};
+  return {d_qkv, d_bias, d_distance_bias, d_sinks, d_scales, d_additive};
 }
 
 }  // namespace

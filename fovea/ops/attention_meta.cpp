@@ -30,13 +30,13 @@ Tensor empty_heads(const Tensor& x, const c10::SymInt& dim) {
 
 Tensor empty_dense(const Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); }
 
-/// d_bias, d_distance_bias, d_sinks, d_scales.
-std::array<Tensor, 4> mod_gradients(const Tensor& q, const AttentionCall& call) {
+/// d_bias, d_distance_bias, d_sinks, d_scales, d_additive.
+std::array<Tensor, 5> mod_gradients(const Tensor& q, const AttentionCall& call) {
   const auto like = [&](const MaybeTensor& x, bool wanted = true) {
     return x && wanted ? empty_dense(*x) : at::empty({0}, q.options());
   };
   return {like(call.bias, call.bias_gradient), like(call.distance_bias), like(call.sinks),
-          like(call.scales)};
+          like(call.scales), like(call.additive)};
 }
 
 Pair attention_meta(const Tensor& q, const Tensor& k, const Tensor& v, FOVEA_CALL_TYPES) {
@@ -56,14 +56,16 @@ Pair attention_statistics_meta(const Tensor& q, const Tensor& k, const Tensor&, 
 Gradients attention_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& q,
                                   const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
                                   FOVEA_BACKWARD_PARAMETERS) {
-  auto [d_bias, d_distance_bias, d_sinks, d_scales] = mod_gradients(q, FOVEA_BACKWARD_VALUE);
+  auto [d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
+      mod_gradients(q, FOVEA_BACKWARD_VALUE);
   return {empty_heads(q, q.sym_size(3)),
           empty_heads(k, k.sym_size(3)),
           empty_heads(v, v.sym_size(3)),
           d_bias,
           d_distance_bias,
           d_sinks,
-          d_scales};
+          d_scales,
+          d_additive};
 }
 
 Pair attention_varlen_meta(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&,
@@ -77,9 +79,10 @@ Gradients attention_varlen_backward_meta(const Tensor&, const MaybeTensor&, cons
                                          const Tensor& k, const Tensor& v, const Tensor&,
                                          const Tensor&, const Tensor&, const Tensor&,
                                          FOVEA_BACKWARD_PARAMETERS) {
-  auto [d_bias, d_distance_bias, d_sinks, d_scales] = mod_gradients(q, FOVEA_BACKWARD_VALUE);
+  auto [d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
+      mod_gradients(q, FOVEA_BACKWARD_VALUE);
   return {empty_dense(q),  empty_dense(k), empty_dense(v), d_bias,
-          d_distance_bias, d_sinks,        d_scales};
+          d_distance_bias, d_sinks,        d_scales,       d_additive};
 }
 
 Pair attention_qkv_meta(const Tensor& qkv, int64_t heads, const Tensor&, FOVEA_CALL_TYPES) {
@@ -91,8 +94,9 @@ Pair attention_qkv_meta(const Tensor& qkv, int64_t heads, const Tensor&, FOVEA_C
 QkvGradients attention_qkv_backward_meta(const Tensor&, const MaybeTensor&, const Tensor& qkv,
                                          const Tensor&, const Tensor&, int64_t, const Tensor&,
                                          FOVEA_BACKWARD_PARAMETERS) {
-  auto [d_bias, d_distance_bias, d_sinks, d_scales] = mod_gradients(qkv, FOVEA_BACKWARD_VALUE);
-  return {empty_dense(qkv), d_bias, d_distance_bias, d_sinks, d_scales};
+  auto [d_bias, d_distance_bias, d_sinks, d_scales, d_additive] =
+      mod_gradients(qkv, FOVEA_BACKWARD_VALUE);
+  return {empty_dense(qkv), d_bias, d_distance_bias, d_sinks, d_scales, d_additive};
 }
 
 }  // namespace

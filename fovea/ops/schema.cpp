@@ -12,13 +12,13 @@ const std::string kCommon =
     "Tensor? key_lengths=None, Tensor? intervals=None, Tensor? block_mask=None, "
     "Tensor? global_tokens=None, float softcap=0.0, Tensor? bias=None, "
     "Tensor? distance_bias=None, Tensor? alibi_slopes=None, Tensor? sinks=None, "
-    "Tensor? scales=None, bool cosine=False";
+    "Tensor? scales=None, bool cosine=False, Tensor? additive=None, float negative_slope=1.0";
 
 // What the backwards take and give beside that. The gradient of a dense bias is made only when
 // asked for; those of modifications that were not given, or not asked for, are empty.
 const std::string kBackward = kCommon + ", bool bias_gradient=False";
 const std::string kModGradients =
-    "Tensor d_bias, Tensor d_distance_bias, Tensor d_sinks, Tensor d_scales)";
+    "Tensor d_bias, Tensor d_distance_bias, Tensor d_sinks, Tensor d_scales, Tensor d_additive)";
 
 // Of linear attention. Results that the arguments do not ask for are empty.
 const std::string kLinear =

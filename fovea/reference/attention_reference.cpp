@@ -56,8 +56,9 @@ class Attention {
         mod_(problem.score_mod),
         q_(problem.q, problem.head_dim, mod_.cosine),
         k_(problem.k, problem.head_dim, mod_.cosine),
-        scale_(mod_.scale != 0 ? mod_.scale
-                               : 1 / std::sqrt(static_cast<double>(problem.head_dim))) {}
+        scale_(!mod_.additive.empty() ? 1
+               : mod_.scale != 0      ? mod_.scale
+                                      : 1 / std::sqrt(static_cast<double>(problem.head_dim))) {}
 
   const Operand& q() const { return q_; }
   const Operand& k() const { return k_; }
@@ -66,6 +67,19 @@ class Attention {
   int64_t q_row(int64_t b, int64_t h, int64_t i) const { return (b * p_.heads + h) * p_.q_len + i; }
   int64_t k_row(int64_t b, int64_t h, int64_t j) const {
     return (b * p_.kv_heads + h / (p_.heads / p_.kv_heads)) * p_.kv_len + j;
+  }
+
+  // w_d of additive scores.
+  double additive(int64_t h, int64_t d) const {
+    return mod_.additive.row<double>(0, mod_.additive.shape[1] == 1 ? 0 : h, 0)[d];
+  }
+  // Feature d's part in what is scaled to a score, and its derivative by q_d (by k_d likewise).
+  double part(int64_t h, double q, double k, int64_t d) const {
+    return mod_.additive.empty() ? q * k : additive(h, d) * std::tanh(q + k);
+  }
+  double slope(int64_t h, double q, double k, int64_t d) const {
+    const double t = std::tanh(q + k);
+    return mod_.additive.empty() ? k : additive(h, d) * (1 - t * t);
   }
 
   Row row(int64_t b, int64_t h, int64_t i) const {
@@ -77,10 +91,11 @@ class Attention {
       if (!p_.pattern.allows(scope, i, j)) continue;
       double dot = 0;
       for (int64_t d = 0; d < p_.head_dim; ++d) {
-        dot +=
-            q_.unit[q_row(b, h, i) * p_.head_dim + d] * k_.unit[k_row(b, h, j) * p_.head_dim + d];
+        dot += part(h, q_.unit[q_row(b, h, i) * p_.head_dim + d],
+                    k_.unit[k_row(b, h, j) * p_.head_dim + d], d);
       }
       double s = scale(h) * dot, squashed = 0;
+      if (s < 0) s *= mod_.negative_slope;
       if (mod_.softcap > 0) {
         squashed = std::tanh(s / mod_.softcap);
         s = mod_.softcap * squashed;
@@ -155,7 +170,8 @@ void check(const Problem& p) {
   expect_size("q", p.q, p.batch * p.heads * p.q_len * p.head_dim);
   expect_size("k", p.k, p.batch * p.kv_heads * p.kv_len * p.head_dim);
   expect_size("v", p.v, p.batch * p.kv_heads * p.kv_len * p.value_dim);
-  for (const TensorView* bias : {&p.score_mod.bias, &p.score_mod.distance_bias}) {
+  for (const TensorView* bias :
+       {&p.score_mod.bias, &p.score_mod.distance_bias, &p.score_mod.additive}) {
     if (bias->empty() || bias->dtype == DType::kF64) continue;
     throw InputError(std::string("reference attention: expected an f64 bias, got ") +
                      name_of(bias->dtype));
@@ -196,7 +212,8 @@ Forward attention_forward(const Problem& p) {
 // With w the softmax, e the dropout factors, o = sum_j w_j e_j v_j:
 //   dw_j = e_j (d_o · v_j)                        delta = sum_j w_j dw_j
 //   ds_j = w_j (dw_j - delta + d_lse)             the sink: dw = 0, w = exp(sink - lse)
-//   d(scale q·k) = ds (1 - tanh²) under a softcap
+//   d(scale q·k) = ds (1 - tanh²) under a softcap, ds negative_slope below 0
+//   additive: dq_d = ds w_d (1 - tanh²(q_d + k_d)) = dk_d,  dw_d = ds tanh(q_d + k_d)
 Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
                             const std::vector<double>& d_lse) {
   check(p);
@@ -212,6 +229,7 @@ Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
   if (!mod.bias.empty()) out.d_bias.assign(p.batch * p.heads * p.q_len * p.kv_len, 0.0);
   const int64_t distances = mod.distance_bias.empty() ? 0 : mod.distance_bias.shape[3];
   out.d_distance_bias.assign(p.heads * distances, 0.0);
+  if (!mod.additive.empty()) out.d_additive.assign(p.heads * dim, 0.0);
   if (mod.sinks) out.d_sinks.assign(p.heads, 0.0);
   out.d_scales.assign(p.heads, 0.0);
   for (int64_t b = 0; b < p.batch; ++b) {
@@ -244,12 +262,13 @@ Backward attention_backward(const Problem& p, const std::vector<double>& d_o,
                 d_score;
           }
           if (mod.softcap > 0) d_score *= 1 - row.squashed[n] * row.squashed[n];
-          out.d_scales[h] += d_score * row.dot[n];
+          if (attention.scale(h) * row.dot[n] < 0) d_score *= mod.negative_slope;
+          if (mod.additive.empty()) out.d_scales[h] += d_score * row.dot[n];
           for (int64_t d = 0; d < dim; ++d) {
-            out.d_q[qr * dim + d] +=
-                attention.scale(h) * d_score * attention.k().unit[kr * dim + d];
-            out.d_k[kr * dim + d] +=
-                attention.scale(h) * d_score * attention.q().unit[qr * dim + d];
+            const double x = attention.q().unit[qr * dim + d], y = attention.k().unit[kr * dim + d];
+            out.d_q[qr * dim + d] += attention.scale(h) * d_score * attention.slope(h, x, y, d);
+            out.d_k[kr * dim + d] += attention.scale(h) * d_score * attention.slope(h, y, x, d);
+            if (!mod.additive.empty()) out.d_additive[h * dim + d] += d_score * std::tanh(x + y);
           }
         }
       }

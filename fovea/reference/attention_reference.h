@@ -33,6 +33,7 @@ struct Backward {
   std::vector<double>
       d_bias;  ///< [B, Hq, Sq, Sk], before any broadcast is summed; empty without bias
   std::vector<double> d_distance_bias;  ///< [Hq, 2 m + 1], of each head, summed over the batch
+  std::vector<double> d_additive;       ///< [Hq, D] of each head, likewise; empty without
   std::vector<double> d_sinks;          ///< [Hq]; empty without sinks
   std::vector<double> d_scales;         ///< [Hq], of `scales`, or of each head's use of `scale`
   double d_scale = 0;                   ///< their sum

@@ -15,10 +15,10 @@ class _Attention(Operator):
     """``torch.ops.fovea.attention``, or ``attention_varlen`` where there are cu_seqlens."""
 
     OPTIONS = {"scale": None, "dropout_p": 0.0, "dropout_seed": 0, "top_left": False,
-               "softcap": 0.0, "cosine": False}  # fmt: skip
-    NAMES = ("bias", "distance_bias", "sinks", "scales", "alibi_slopes", "key_lengths",
+               "softcap": 0.0, "cosine": False, "negative_slope": 1.0}  # fmt: skip
+    NAMES = ("bias", "distance_bias", "sinks", "scales", "additive", "alibi_slopes", "key_lengths",
              "intervals", "block_mask", "global_tokens")  # fmt: skip
-    differentiable = 3 + 4  # query, key, value, and the first of these
+    differentiable = 3 + 5  # query, key, value, and the first of these
     outputs = 2
 
     def __init__(self, pattern, arguments):
@@ -55,15 +55,15 @@ class _Attention(Operator):
 
     def batched(self, tensors, mapped, wanted=()):
         # The coordinates of dropout would change, and gradients of what the batch shares be sums.
-        bias, key_lengths, packed = tensors[3], tensors[8], tensors[-1] is not None
-        begins = tuple(i < 3 or i == 8 for i in range(len(tensors)))
+        bias, key_lengths, packed = tensors[3], tensors[9], tensors[-1] is not None
+        begins = tuple(i < 3 or i == 9 for i in range(len(tensors)))
         if (
             packed
             or self.options["dropout_p"] > 0
             or any(m and not b for m, b in zip(mapped, begins))
             or any(i >= 3 for i in wanted)
             or (bias is not None and bias.dim() == 4 and bias.shape[0] > 1)
-            or (mapped[8] and key_lengths.dim() != 2)
+            or (mapped[9] and key_lengths.dim() != 2)
         ):
             return None
         return begins
@@ -130,6 +130,8 @@ def attention(
     alibi_slopes: torch.Tensor | None = None,
     sinks: torch.Tensor | None = None,
     cosine: bool = False,
+    additive: torch.Tensor | None = None,
+    negative_slope: float = 1.0,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention where ``pattern`` says which keys a query sees.
@@ -146,8 +148,9 @@ def attention(
     [rows, columns] and ``global_tokens`` [n].
 
     A score is ``scale · q·k``, with q and k divided by their length under ``cosine``; ``scale`` is
-    1/sqrt(D), a number, or a learned tensor, one or [H] (the inverse of a temperature). Then, in
-    this order (docs/scores.md): ``softcap · tanh(s / softcap)`` for ``softcap > 0``; plus ``bias``
+    1/sqrt(D), a number, or a learned tensor, one or [H] (the inverse of a temperature). With
+    ``additive`` weights w [D] or [H, D] it is ``Σ w · tanh(q + k)`` in its place, without scale and
+    cosine. Then, in this order (docs/scores.md): below 0 times ``negative_slope`` (leaky ReLU); ``softcap · tanh(s / softcap)`` for ``softcap > 0``; plus ``bias``
     [B|1, H|1, Sq|1, Sk] (extents of 1 broadcast, leading ones may be left out, -inf hides a key);
     plus ``distance_bias`` [H|1, 2m+1], entry m + clamp(key position - query position, -m, m) (see
     :func:`t5_distance_bias`); minus ``alibi_slopes`` [H] times the distance. ``sinks`` [H] are one
@@ -166,7 +169,7 @@ def attention(
         "top_left": top_left, "key_lengths": key_lengths, "intervals": intervals,
         "block_mask": block_mask, "global_tokens": global_tokens, "softcap": softcap,
         "bias": bias, "distance_bias": distance_bias, "alibi_slopes": alibi_slopes,
-        "sinks": sinks, "cosine": cosine,
+        "sinks": sinks, "cosine": cosine, "additive": additive, "negative_slope": negative_slope,
     }  # fmt: skip
     return _attend(query, key, value, (), pattern, return_lse, arguments)
 

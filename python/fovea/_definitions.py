@@ -16,8 +16,8 @@ def _wide(x):
 
 
 def softmax_attention(
-    pattern, options, q, k, v, bias, distance_bias, sinks, scales, slopes, key_lengths, intervals,
-    block_mask, global_tokens, cu_q, cu_k,
+    pattern, options, q, k, v, bias, distance_bias, sinks, scales, additive, slopes, key_lengths,
+    intervals, block_mask, global_tokens, cu_q, cu_k,
 ):  # fmt: skip
     """(o, lse) of docs/scores.md; ``options`` are the arguments that are not tensors."""
     softcap, dropout_p = options["softcap"], options["dropout_p"]
@@ -26,8 +26,8 @@ def softmax_attention(
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
     dtype = q.dtype
     group = q.shape[1] // k.shape[1]
-    q, k, v, bias, distance_bias, sinks, scales, slopes = map(
-        _wide, (q, k, v, bias, distance_bias, sinks, scales, slopes)
+    q, k, v, bias, distance_bias, sinks, scales, additive, slopes = map(
+        _wide, (q, k, v, bias, distance_bias, sinks, scales, additive, slopes)
     )
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
     shape = (*q.shape[:3], k.shape[2])
@@ -43,11 +43,14 @@ def softmax_attention(
     with torch.autocast("cpu", enabled=False):
         if options["cosine"]:
             q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        s = q @ k.transpose(-1, -2)
-        if scales is not None:
-            s = s * scales[:, None, None]
+        if additive is None:
+            scale = q.shape[-1] ** -0.5 if options["scale"] is None else options["scale"]
+            s = q @ k.transpose(-1, -2) * (scale if scales is None else scales[:, None, None])
         else:
-            s = s * (q.shape[-1] ** -0.5 if options["scale"] is None else options["scale"])
+            w = additive[..., None, None, :]  # [H|1, 1, 1, D], or [1, 1, D] for all heads
+            s = (w * torch.tanh(q[..., :, None, :] + k[..., None, :, :])).sum(-1)
+        if options["negative_slope"] != 1:
+            s = F.leaky_relu(s, options["negative_slope"])
         if softcap > 0:
             s = softcap * torch.tanh(s / softcap)
         if bias is not None:

@@ -64,6 +64,7 @@ TEST(AttentionCase, PrintsWhatItParses) {
         "b1_h1_kv1_q9_k9_d8_v8_f32_block_mask32_fwd",
         "b1_h1_kv1_q9_k9_d8_v8_f32_causal.segments_fwd_docs2-1-6",
         "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_cosine_scales_softcap30_alibi_sinks_dist8_biashq",
+        "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_additive_leaky20_softcap3",
         "b1_h1_kv1_q9_k9_d8_v8_f32_full_fwd_bias"}) {
     EXPECT_EQ(AttentionCase::parse(id).to_string(), id);
   }

@@ -82,6 +82,22 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("b2_h2_q70_k70_d16_T_full_bwd_softcap2",
                       "b1_h1_q131_k70_d16_T_causal_bwd_softcap1",
                       "b1_h4_kv2_q150_k150_d32_T_window7_bwd_drop30_softcap30"));
+INSTANTIATE_TEST_SUITE_P(
+    LeakyRelu, Engines,
+    ::testing::Values("b2_h2_q70_k70_d8_T_full_bwd_leaky20",
+                      "b1_h4_kv2_q140_k131_d24_T_causal_bwd_leaky1_softcap2",
+                      "b1_h2_q300_k300_d16_T_window20+global1_bwd_leaky0_drop20_alibi",
+                      "b1_h4_q150_k150_d16_T_segments_bwd_cosine_scales_leaky50_sinks"));
+INSTANTIATE_TEST_SUITE_P(
+    Additive, Engines,
+    ::testing::Values("b1_h1_q70_k70_d8_T_full_bwd_additive",
+                      "b2_h4_kv2_q150_k131_d16_T_causal_bwd_additive",
+                      "b1_h2_q300_k300_d24_v8_T_window20+global1_bwd_additive_drop20",
+                      "b1_h2_q300_k300_d16_T_causal.segments_bwd_additive_dist9",
+                      "b3_h2_q150_k150_d16_T_key_lengths_bwd_additive_softcap5_sinks_alibi_biashq",
+                      "b1_h2_q131_k70_d40_T_dilated8-8-3_bwd_bshd_additive_leaky10",
+                      "b1_h2_q200_k200_d16_T_block_mask32_bwd_additive",
+                      "b4_h8_kv4_q577_k577_d8_T_window100_bwd_additive"));
 INSTANTIATE_TEST_SUITE_P(Alibi, Engines,
                          ::testing::Values("b2_h4_kv2_q150_k150_d16_T_full_bwd_alibi",
                                            "b1_h2_q70_k200_d16_T_causal_bwd_alibi",
@@ -269,6 +285,8 @@ TEST(Attention, UnusedRowsNeverLeak) {
         if (HasFatalFailure()) return;
         if (!precision.empty()) continue;
         check_unused_rows(id + "_cosine_scales_softcap5_alibi_sinks_dist9_biashq", poison);
+        if (HasFatalFailure()) return;
+        check_unused_rows(id + "_additive_leaky10_sinks", poison);
         if (HasFatalFailure()) return;
       }
     }

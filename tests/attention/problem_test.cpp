@@ -79,6 +79,23 @@ TEST(AttentionConditions, ScoreModificationsMustFit) {
   EXPECT_THAT(unmet, Contains(HasSubstr("finite alibi_slopes, got inf for head 1")));
 }
 
+TEST(AttentionConditions, AdditiveScoresMustFit) {
+  const CaseTensors t(AttentionCase::parse("b1_h2_q9_k7_d16_f32_causal_bwd_additive"));
+  AttentionProblem p = t.problem();
+  p.score_mod.additive.shape[3] = 8;
+  p.score_mod.cosine = true;
+  p.score_mod.negative_slope = -0.5;
+  const auto unmet = unmet_conditions(p, t.outputs());
+  EXPECT_THAT(unmet, Contains(HasSubstr("additive [1, 1 or 2, 1, 16], got [1, 2, 1, 8]")));
+  EXPECT_THAT(unmet, Contains(HasSubstr("neither scale nor scales nor cosine with additive")));
+  EXPECT_THAT(unmet, Contains(HasSubstr("a negative_slope in [0, 1], got -0.5")));
+  AttentionGradients g = t.gradients();
+  p = t.problem();
+  p.score_mod.additive = {};
+  EXPECT_THAT(attention_backward(p, t.outputs(), g).message(),
+              HasSubstr("no d_additive without the bias"));
+}
+
 TEST(AttentionConditions, GradientsOfScoreModificationsMustFit) {
   const CaseTensors t(AttentionCase::parse("b3_h2_q9_k7_d16_f32_causal_bwd_biashq"));
   AttentionGradients g = t.gradients();

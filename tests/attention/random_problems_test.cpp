@@ -30,8 +30,11 @@ class RandomCase {
     if (chance(0.2)) id += "_drop" + text(number(1, 90));
     if (chance(0.1)) id += "_topleft";
     if (chance(0.3)) id += "_bshd";
-    if (chance(0.15)) id += "_cosine";
-    if (chance(0.15)) id += "_scales";
+    const bool additive = chance(0.15);
+    if (!additive && chance(0.15)) id += "_cosine";
+    if (!additive && chance(0.15)) id += "_scales";
+    if (additive) id += "_additive";
+    if (chance(0.15)) id += "_leaky" + text(number(0, 99));
     if (chance(0.15)) id += "_softcap" + text(number(1, 30));
     if (chance(0.15)) id += "_alibi";
     if (chance(0.15)) id += "_sinks";

@@ -107,6 +107,8 @@ CASES = {
         lambda: dict(bias=make(SQ, SK), distance_bias=make(1, 5), sinks=make(2), scale=make(1)),
         cosine=True, softcap=2.0, dropout_p=0.3, dropout_seed=5,
     ),  # fmt: skip
+    "leaky": call("causal", negative_slope=0.2),
+    "additive": call("window(3)", lambda: dict(additive=make(2, 8))),
     "packed": packed(),
     "packed, everything": packed(
         softcap=2.0, alibi_slopes=torch.tensor([0.5, 0.25]).double(), dropout_p=0.2, dropout_seed=1

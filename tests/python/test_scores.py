@@ -18,7 +18,7 @@ def distances(sq, sk):
 
 
 def plain(q, k, v, mask, *, softcap=0.0, bias=None, distance_bias=None, alibi_slopes=None,
-          sinks=None, scale=None, cosine=False):
+          sinks=None, scale=None, cosine=False, additive=None, negative_slope=1.0):
     """The definition in torch operations: (o, lse)."""
     group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
@@ -26,6 +26,10 @@ def plain(q, k, v, mask, *, softcap=0.0, bias=None, distance_bias=None, alibi_sl
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
     s = q @ k.transpose(-1, -2)
     s = s / math.sqrt(q.shape[-1]) if scale is None else s * scale.reshape(-1, 1, 1)
+    if additive is not None:
+        s = torch.einsum("hd,bhijd->bhij", additive.expand(q.shape[1], -1),
+                         (q[:, :, :, None] + k[:, :, None]).tanh())
+    s = torch.where(s < 0, negative_slope * s, s)
     if softcap > 0:
         s = softcap * (s / softcap).tanh()
     if bias is not None:
@@ -64,13 +68,17 @@ def modifications(name, b, h, sq, sk):
         "scales": lambda: dict(scale=make(h)),
         "cosine": lambda: dict(cosine=True, scale=torch.tensor(4.0).double().requires_grad_()),
         "cosine of heads": lambda: dict(cosine=True, scale=make(h)),
-        "everything": lambda: dict(softcap=2.0, cosine=True, scale=make(h), alibi_slopes=torch.rand(h).double(), sinks=make(h),
+        "leaky": lambda: dict(negative_slope=0.2),
+        "additive": lambda: dict(additive=make(h, 8)),
+        "additive, everything": lambda: dict(additive=make(1, 8), negative_slope=0.1, softcap=2.0, sinks=make(h),
+                                             bias=make(1, h, sq, sk), distance_bias=make(h, 21)),
+        "everything": lambda: dict(softcap=2.0, negative_slope=0.3, cosine=True, scale=make(h), alibi_slopes=torch.rand(h).double(), sinks=make(h),
                                    bias=make(1, h, sq, sk), distance_bias=make(h, 21)),
     }[name]()
 
 
 NAMES = ["scales", "cosine", "cosine of heads", "softcap", "alibi", "sinks", "bias", "bias of heads", "bias of batch", "bias of all",
-         "bias of keys", "distances", "shared distances", "everything"]
+         "bias of keys", "distances", "shared distances", "leaky", "additive", "additive, everything", "everything"]
 
 
 def of_operator(mod):

@@ -209,6 +209,43 @@ TEST(AttentionReference, GradientsOfScoreModifications) {
   expect_gradients(p);
 }
 
+TEST(AttentionReference, LeakyReluByHandAndItsGradients) {
+  Problem p;
+  p.kv_len = 2;
+  p.head_dim = p.value_dim = 1;
+  p.score_mod.scale = 1;
+  p.score_mod.negative_slope = 0.25;
+  p.q = {1};
+  p.k = {std::log(3.0) / 2, -2 * std::log(3.0)};  // scores ±ln(3) / 2
+  p.v = {8, 4};
+  EXPECT_NEAR(attention_forward(p).o[0], 7, 1e-14);
+  p = problem("causal|global(1)");
+  p.score_mod.negative_slope = 0.2;
+  expect_gradients(p);
+  p.score_mod.softcap = 0.75;
+  expect_gradients(p);
+}
+
+TEST(AttentionReference, AdditiveScoresByHandAndTheirGradients) {
+  Problem p;
+  p.kv_len = 2;
+  p.head_dim = 2;
+  p.value_dim = 1;
+  double weights[] = {std::log(3.0), 5};
+  p.score_mod.additive = contiguous_view(weights, DType::kF64, 1, 1, 1, 2);
+  p.q = {1, 0.5};
+  p.k = {100, -0.5, -1, -0.5};  // tanh 1 and 0; 0 and 0
+  p.v = {8, 4};
+  EXPECT_NEAR(attention_forward(p).o[0], 7, 1e-14);
+  p = problem("window(2,1)");
+  auto w = numbers(4 * 3, 9);
+  p.score_mod.additive = contiguous_view(w.data(), DType::kF64, 1, 4, 1, 3);
+  expect_gradients(p);
+  const auto d_o = numbers(2 * 4 * 5 * 2, 11), d_lse = numbers(2 * 4 * 5, 12);
+  expect_gradient("d_additive", w.data(), attention_backward(p, d_o, d_lse).d_additive, 1e-5, 1e-8,
+                  [&] { return loss(p, d_o, d_lse); });
+}
+
 TEST(AttentionReference, GradientOfBias) {
   Problem p = problem("window(2,1)");
   auto bias = numbers(2 * 4 * 5 * 5, 4);

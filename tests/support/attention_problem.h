@@ -122,6 +122,7 @@ struct CaseTensors {
         oracle_mod(c, DType::kF64),
         d_bias(gradient_of(mod.mod().bias)),
         d_distance_bias(gradient_of(mod.mod().distance_bias)),
+        d_additive(gradient_of(mod.mod().additive)),
         d_sinks(c.sinks ? static_cast<size_t>(c.heads) : 0),
         d_scales(c.scales ? static_cast<size_t>(c.heads) : 0) {
     uint32_t i = seed * 100;
@@ -153,6 +154,7 @@ struct CaseTensors {
                             d_k.view(), d_v.view()};
     if (c.bias) g.d_bias = d_bias.view();
     if (c.distance >= 0) g.d_distance_bias = d_distance_bias.view();
+    if (c.additive) g.d_additive = d_additive.view();
     if (c.sinks) g.d_sinks = const_cast<double*>(d_sinks.data());
     if (c.scales) g.d_scales = const_cast<double*>(d_scales.data());
     return g;
@@ -187,7 +189,7 @@ struct CaseTensors {
   bool with_d_lse = true;
   Tensor q, k, v, o, lse, row_entropy, column_mass, d_o, d_lse, d_q, d_k, d_v;
   CaseScoreMod mod, oracle_mod;
-  Tensor d_bias, d_distance_bias;
+  Tensor d_bias, d_distance_bias, d_additive;
   std::vector<double> d_sinks, d_scales;
 };
 

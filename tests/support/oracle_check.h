@@ -68,7 +68,8 @@ struct Expected {
 
 /// Runs the case on the engine of `isa`, which is forced, and compares everything with the oracle.
 inline void check(const CaseTensors& t, const Expected& expected, Isa isa) {
-  const Tolerances& tolerance = expected.tolerance_of(operands_of(isa, t.c.dtype, t.c.precision));
+  const Tolerances& tolerance = expected.tolerance_of(
+      t.c.additive ? Operands::kStored : operands_of(isa, t.c.dtype, t.c.precision));
   const Status status = attention_forward(t.problem(), t.outputs());
   ASSERT_TRUE(status.ok()) << status.message();
   expect_near("o", t.o, expected.forward.o, tolerance.o);
@@ -91,6 +92,9 @@ inline void check(const CaseTensors& t, const Expected& expected, Isa isa) {
   if (t.c.distance >= 0) {
     expect_near("d_distance_bias", t.d_distance_bias, expected.backward.d_distance_bias,
                 tolerance.by_row);
+  }
+  if (t.c.additive) {
+    expect_near("d_additive", t.d_additive, expected.backward.d_additive, tolerance.by_row);
   }
   for (size_t h = 0; h < t.d_scales.size(); ++h) {
     ASSERT_NEAR(t.d_scales[h], expected.backward.d_scales[h], tolerance.d_scales)

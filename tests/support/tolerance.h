@@ -96,6 +96,11 @@ inline double min_norm(const std::vector<double>& x, int64_t dim) {
 /// dq is 2 / min|q| (likewise in dk). With score modifications scale·|q||k| grows by what they add:
 /// the sizes of biases, of slopes times lengths, of sinks, and 8 times a capped score for tanh.
 ///
+/// Additive scores have no scale, and Σ|w| in place of |q||k|, 4 times: each tanh is good to a few
+/// u. In dq and dk max|w| stands for max|k| and max|q|. A leaky slope makes errors smaller, but
+/// that a score which is 0 to rounding may take either slope: dq and dk then grow by (1 - slope) ·
+/// scale · max|k| · |dO||v| · the key's column mass.
+///
 /// Dropout multiplies weights by 1/(1 - p), and so `ds`, `o` and `dv`.
 struct Tolerances {
   double o, lse, d_q, d_k, d_v, d_bias, by_row, d_scales, row_entropy, column_mass;
@@ -134,6 +139,17 @@ inline double modification_size(const reference::Problem& p, double score_size) 
   return size;
 }
 
+/// Largest Σ|w| of a head's additive weights.
+inline double max_weights(const TensorView& t) {
+  double max = 0;
+  for (int64_t h = 0; h < t.shape[1]; ++h) {
+    double sum = 0;
+    for (int64_t i = 0; i < t.shape[3]; ++i) sum += std::fabs(t.row<double>(0, h, 0)[i]);
+    max = std::max(max, sum);
+  }
+  return max;
+}
+
 /// The terms that forward and backward share.
 struct WeightErrors {
   WeightErrors(const reference::Problem& p, DType dtype, Operands operands)
@@ -142,7 +158,11 @@ struct WeightErrors {
     scale = std::fabs(mod.scale != 0 ? mod.scale : 1 / std::sqrt(static_cast<double>(p.head_dim)));
     if (mod.scales) scale = max_abs({mod.scales, mod.scales + p.heads});
     dot = mod.cosine ? 1 : max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
-    const double product = scale * dot * (mod.cosine ? 4 : 1);
+    if (!mod.additive.empty()) {
+      scale = 1;
+      dot = max_weights(mod.additive);
+    }
+    const double product = scale * dot * (mod.cosine || !mod.additive.empty() ? 4 : 1);
     const double r = operands == Operands::kBf16        ? 0x1p-8
                      : operands == Operands::kSplitBf16 ? 0x1p-16
                                                         : 0;
@@ -164,6 +184,38 @@ struct WeightErrors {
   DType storage;
 };
 
+/// Largest column mass of the keys that some query scores 0, to rounding.
+inline double mass_at_kink(const reference::Problem& p, const reference::Forward& forward,
+                           const WeightErrors& e) {
+  const ScoreMod& mod = p.score_mod;
+  if (mod.negative_slope == 1) return 0;
+  double mass = 0;
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h = 0; h < p.heads; ++h) {
+      const PatternScope scope{p.q_len, p.kv_len, p.alignment, b, h, &p.inputs};
+      for (int64_t i = 0; i < p.q_len; ++i) {
+        for (int64_t j = 0; j < p.kv_len; ++j) {
+          if (!p.pattern.allows(scope, i, j)) continue;
+          const int64_t kv = b * p.kv_heads + h / (p.heads / p.kv_heads);
+          const double* q = p.q.data() + ((b * p.heads + h) * p.q_len + i) * p.head_dim;
+          const double* k = p.k.data() + (kv * p.kv_len + j) * p.head_dim;
+          double score = 0;
+          for (int64_t d = 0; d < p.head_dim; ++d) {
+            score += mod.additive.empty()
+                         ? q[d] * k[d]
+                         : mod.additive.row<double>(0, h, 0)[d] * std::tanh(q[d] + k[d]);
+          }
+          if (mod.cosine) score /= max_norm(p.q, p.head_dim) * max_norm(p.k, p.head_dim);
+          const size_t column = static_cast<size_t>((b * p.heads + h) * p.kv_len + j);
+          if (e.scale * std::fabs(score) <= e.weight)
+            mass = std::max(mass, forward.column_mass[column]);
+        }
+      }
+    }
+  }
+  return mass;
+}
+
 inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
                              const reference::Forward& forward, const reference::Backward& backward,
                              const std::vector<double>& d_o, Operands operands) {
@@ -171,8 +223,14 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double s = e.s, rounded = e.rounded;
   const bool cosine = p.score_mod.cosine;
   // Size of an element of what ds is multiplied by in dq and dk.
-  const double factor_q = cosine ? 2 / min_norm(p.q, p.head_dim) : max_abs(p.k);
-  const double factor_k = cosine ? 2 / min_norm(p.k, p.head_dim) : max_abs(p.q);
+  const bool additive = !p.score_mod.additive.empty();
+  const double max_weight = 2;  // of a case's weights
+  const double factor_q = additive ? max_weight
+                          : cosine ? 2 / min_norm(p.q, p.head_dim)
+                                   : max_abs(p.k);
+  const double factor_k = additive ? max_weight
+                          : cosine ? 2 / min_norm(p.k, p.head_dim)
+                                   : max_abs(p.q);
   const double kept = 1 / (1 - p.dropout_p);
   const double d_o_norm = max_norm(d_o, p.value_dim);
   const double spread = std::sqrt(static_cast<double>(p.value_dim));
@@ -181,14 +239,17 @@ inline Tolerances tolerances(const CaseTensors& t, const reference::Problem& p,
   const double delta =
       5 / std::sqrt(3.0) * s / 2 * max_norm(forward.o, p.value_dim) * d_o_norm / spread;
   const double ds = kept * (rounded * dp + 2 * e.walk(d_o_v, p.value_dim) + delta);
+  const double kink = t.c.backward ? (1 - p.score_mod.negative_slope) * 2 * kept * d_o_v *
+                                         mass_at_kink(p, forward, e)
+                                   : 0;
   const double mass = t.c.backward ? max_column_mass(p, forward.column_mass) : 0;
   const double rows = static_cast<double>(p.batch * p.q_len);
   const double sharers = (t.c.bias_batch ? 1 : static_cast<double>(p.batch)) *
                          (t.c.bias_heads ? 1 : static_cast<double>(p.heads));
   return {e.o(p, forward),
           e.lse(forward),
-          e.scale * factor_q * ds + rounding(e.storage, max_abs(backward.d_q)),
-          e.scale * factor_k * ds * mass + rounding(e.storage, max_abs(backward.d_k)),
+          e.scale * factor_q * (ds + kink) + rounding(e.storage, max_abs(backward.d_q)),
+          e.scale * factor_k * (ds * mass + kink) + rounding(e.storage, max_abs(backward.d_k)),
           rounded * kept * max_abs(d_o) * mass + rounding(e.storage, max_abs(backward.d_v)),
           ds * sharers * (t.c.bias_queries ? 1 : mass),
           2 * ds * std::sqrt(rows),

@@ -138,6 +138,15 @@ HWY_INLINE void backward_part(const BackwardTile<Op>& tile, const KeyTile<Op>& k
                                       kRowStride<Op>, tile.d_o_depth + part.lane * d_o_stride,
                                       d_o_stride * kDepth, d_v + begin * tile.value_stride,
                                       tile.value_stride);
+  }
+  if constexpr (kDepth == 1) {
+    if (const T* additive = additive_of<Op>(tile)) {
+      return additive_gradients(additive, tile.head_dim, tile.q_t, keys.k, keys.k_stride,
+                                real_keys(part, keys), tile.d_s, tile.d_q_t, d_k, tile.dim_stride,
+                                tile.mod->d_additive);
+    }
+  }
+  if (!by_pair.queries) {
     multiply<Walk::kRows, Into::kAdd>(rows, tile.head_dim, part.lanes, tile.d_s_rows + first,
                                       kRowStride<Op>, tile.q_depth + part.lane * q_stride,
                                       q_stride * kDepth, d_k + begin * tile.dim_stride,
@@ -173,6 +182,9 @@ void backward_keys(const BackwardTile<Op>& tile, const KeyTile<Op>& keys, T* d_k
   }
   if (by_pair.queries) {
     add_visible_rows(keys, tile.d_o_depth, tile.value_stride, tile.value_dim, tile.p_rows, d_v);
+  }
+  if (additive_of<Op>(tile)) return;  // these gradients leave out what is masked by themselves
+  if (by_pair.queries) {
     add_visible_rows(keys, tile.q_depth, tile.dim_stride, tile.head_dim, tile.d_s_rows, d_k);
   }
   if (by_pair.keys) {

@@ -52,6 +52,8 @@ struct DropoutKey {
 template <typename T>
 struct ScoreModTile {
   const T* query_scales = nullptr;  ///< [64] one over each query's length (cosine)
+  const T* additive = nullptr;      ///< [D] weights times log2 e; null: scores are products
+  T negative_slope = 1;             ///< of leaky ReLU
   T softcap = 0;                    ///< times log2 e; 0: off
   T sink = 0;                       ///< times log2 e
   bool has_sink = false;
@@ -69,6 +71,7 @@ struct ScoreModTile {
   int64_t d_bias_stride = 0;
   bool d_bias_add = true;  ///< false: the tile's gradient is stored
   T* d_distance_bias = nullptr;
+  T* d_additive = nullptr;  ///< [D]
 };
 
 /// A tile of keys as the bodies read it. k and v are row-major; only rows [begin, end), widened to

@@ -29,6 +29,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 
+#include "fovea/kernels/attention/additive-inl.h"
 #include "fovea/kernels/attention/dropout-inl.h"
 #include "fovea/kernels/attention/score_mod-inl.h"
 #include "fovea/kernels/attention/vector-inl.h"
@@ -244,9 +245,16 @@ HWY_INLINE Part real_keys(const Part& part, const KeyTile<Op>& keys) {
   return {part.lane, part.lanes, part.begin, HWY_MIN(part.end, keys.rows)};
 }
 
-/// Scores of a part: K Qᵀ, scaled but for late_scale(), and modified; keys that its last step has
-/// too many score -inf.
-/// `slopes`: see modify_scores().
+/// The tile's additive weights, null where its scores are products. Operands deeper than 1 have no
+/// additive scores: their problems run on f32's table.
+template <typename Op, typename Tile, typename T = SumOf<Op>>
+HWY_INLINE const T* additive_of(const Tile& tile) {
+  if constexpr (kDepthOf<Op> == 1) return tile.mod ? tile.mod->additive : nullptr;
+  return nullptr;
+}
+
+/// Scores of a part: K Qᵀ, scaled but for late_scale(), or additive, and modified; keys that its
+/// last step has too many score -inf. `slopes`: see modify_scores().
 template <typename Tile, typename Op, typename T = SumOf<Op>>
 HWY_INLINE void score_part(const Tile& tile, const KeyTile<Op>& keys, const Part& part, T* scores,
                            T* slopes) {
@@ -258,7 +266,11 @@ HWY_INLINE void score_part(const Tile& tile, const KeyTile<Op>& keys, const Part
         keys.k_stride, tile.q_t + part.lane * kDepth, kRowStride<Op> * kDepth,
         scores + part.begin * kLaneStride + part.lane, kLaneStride, magnitude(tile.scale));
   };
-  if (!MatrixUnit<Op>::kScalesQueries && tile.mod) {
+  if (const T* weights = additive_of<Op>(tile)) {
+    if constexpr (kDepth == 1) {
+      additive_scores(weights, tile.head_dim, tile.q_t, keys.k, keys.k_stride, real, scores);
+    }
+  } else if (!MatrixUnit<Op>::kScalesQueries && tile.mod) {
     product(std::integral_constant<Into, Into::kScale>());
   } else {
     product(std::integral_constant<Into, Into::kStore>());

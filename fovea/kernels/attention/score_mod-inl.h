@@ -5,6 +5,7 @@
 // Sᵀ[key][query], in base 2 (times log2 e), and so do the bodies' gradients dS:
 //
 //     S ← S / (|q| |k|)                    dS ← dS / (|q| |k|)                  (cosine)
+//     S ← S < 0 ? a S : S                  dS ← S < 0 ? a dS : dS               (leaky ReLU)
 //     S ← cap · tanh(S / cap)              dS ← dS · (1 - tanh²)
 //     S ← S + log2 e · bias                d_bias += dS, transposed back
 //     S ← S + log2 e · f(distance)         d_f[distance] += Σ dS along its diagonal
@@ -25,9 +26,26 @@ namespace {
 
 constexpr double kLog2OfE = 1.4426950408889634074;
 
-/// Soft-caps a part's scores. `slopes`, where given, keeps the derivative for cap_gradients().
+/// Leaky ReLU of a part's scores. `slopes`, where given, keeps the derivative.
 template <typename T>
-HWY_NOINLINE void cap_scores(T cap, const Part& part, T* scores, T* slopes) {
+HWY_NOINLINE void leak_scores(T slope, const Part& part, T* scores, T* slopes) {
+  const Tag<T> d;
+  const auto one = hn::Set(d, T{1}), leak = hn::Set(d, slope);
+  for (int c = part.begin; c < part.end; ++c) {
+    for (int lane = part.lane; lane < part.lane + part.lanes; lane += kLanesOf<T>) {
+      const int i = c * kLaneStride + lane;
+      const auto s = hn::Load(d, scores + i);
+      const auto factor = hn::IfThenElse(hn::Lt(s, hn::Zero(d)), leak, one);
+      hn::Store(hn::Mul(s, factor), d, scores + i);
+      if (slopes) hn::Store(factor, d, slopes + i);
+    }
+  }
+}
+
+/// Soft-caps a part's scores. `slopes`, where given, keeps the derivative for cap_gradients(),
+/// times what it holds already if `leaked`.
+template <typename T>
+HWY_NOINLINE void cap_scores(T cap, bool leaked, const Part& part, T* scores, T* slopes) {
   const Tag<T> d;
   const auto one = hn::Set(d, T{1}), scale = hn::Set(d, cap), inverse = hn::Set(d, 1 / cap);
   for (int c = part.begin; c < part.end; ++c) {
@@ -35,15 +53,11 @@ HWY_NOINLINE void cap_scores(T cap, const Part& part, T* scores, T* slopes) {
       const int i = c * kLaneStride + lane;
       const auto t = hn::Tanh(d, hn::Mul(hn::Load(d, scores + i), inverse));
       hn::Store(hn::Mul(scale, t), d, scores + i);
-      if (slopes) hn::Store(hn::Mul(hn::Sub(one, t), hn::Add(one, t)), d, slopes + i);
+      if (!slopes) continue;
+      const auto slope = hn::Mul(hn::Sub(one, t), hn::Add(one, t));
+      hn::Store(leaked ? hn::Mul(slope, hn::Load(d, slopes + i)) : slope, d, slopes + i);
     }
   }
-}
-
-/// x · factor, where what is 0 stays 0: its pair may be masked, and the factor anything.
-template <typename T>
-HWY_INLINE Vec<T> multiply_unless_zero(Vec<T> x, Vec<T> factor) {
-  return hn::IfThenElse(hn::Eq(x, hn::Zero(Tag<T>())), x, hn::Mul(x, factor));
 }
 
 /// Cosine: divides scores or dS by the lengths of query and key.
@@ -243,7 +257,9 @@ template <typename T>
 HWY_INLINE void modify_scores(const ScoreModTile<T>& mod, uint32_t first_key, const T* key_scales,
                               const Part& part, int rows, T* scores, T* slopes) {
   if (key_scales) divide_by_lengths(mod.query_scales, key_scales, part, scores);
-  if (mod.softcap != 0) cap_scores(mod.softcap, part, scores, slopes);
+  const bool leaks = mod.negative_slope != 1;
+  if (leaks) leak_scores(mod.negative_slope, part, scores, slopes);
+  if (mod.softcap != 0) cap_scores(mod.softcap, leaks, part, scores, slopes);
   if (mod.bias) add_bias(mod, first_key, part, rows, scores);
   if (mod.slope != 0 || mod.distance_bias) add_distance_bias(mod, first_key, part, scores);
 }
@@ -255,7 +271,7 @@ HWY_INLINE void modify_gradients(const ScoreModTile<T>& mod, uint32_t first_key,
                                  const T* slopes) {
   if (mod.d_bias) add_bias_gradient(mod, first_key, part, rows, d_s);
   if (mod.d_distance_bias) add_distance_gradient(mod, first_key, part, d_s);
-  if (mod.softcap != 0) cap_gradients(slopes, part, d_s);
+  if (mod.softcap != 0 || mod.negative_slope != 1) cap_gradients(slopes, part, d_s);
   if (key_scales) divide_by_lengths(mod.query_scales, key_scales, part, d_s);
 }
 

@@ -77,6 +77,12 @@ HWY_INLINE Vec<double> exp2(Vec<double> x) {
   return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<52>(hn::BitCast(du, shifted))));
 }
 
+/// x · factor, where what is 0 stays 0: its pair may be masked, and the factor anything.
+template <typename T>
+HWY_INLINE Vec<T> multiply_unless_zero(Vec<T> x, Vec<T> factor) {
+  return hn::IfThenElse(hn::Eq(x, hn::Zero(Tag<T>())), x, hn::Mul(x, factor));
+}
+
 /// Lanes of vector `x` of a tile whose bit is set in `bits`.
 template <typename T>
 HWY_INLINE Mask<T> lane_mask(uint64_t bits, int x) {
