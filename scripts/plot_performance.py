@@ -69,11 +69,10 @@ def roofline():
         for name, marker in (("fovea", "o"), ("torch.sdpa", "x")):
             if points[name]:
                 axes.loglog(*zip(*points[name]), marker, color=color, label=f"{dtype}, {NAMES[name]}")
-    for row in rows_of("decode.jsonl"):
-        if "read_gb_per_s" in row:
-            x = [0.25, 64]
-            axes.loglog(x, [row["read_gb_per_s"] * i for i in x], color="0.5", linewidth=0.8, label="memory, read")
-            break
+    read = [row["read_gbytes_s"] for row in rows_of("decode.jsonl") if row["threads"] == machine["threads"]]
+    if read:
+        x = [0.25, 16]
+        axes.loglog(x, [max(read) * i for i in x], color="0.5", linewidth=0.8, label="memory, read")
     axes.set(xlabel="FLOP per byte of q, k, v and o", ylabel="GFLOP/s", title="Forward: how near to the machine's peaks")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)

@@ -89,6 +89,21 @@ def cases_alone(name, text):
             *table(["case", "ms", "GFLOP/s", "of the peak", "peak MiB, inputs and outputs included"], body), ""]
 
 
+def decode():
+    """bench/decode.py: share of the read bandwidth."""
+    rows = [row for row in rows_of("decode.jsonl") if row["threads"] > 1]
+    if not rows:
+        return []
+    shares = {}
+    for row in rows:
+        shares.setdefault((row["cache"], row["dim"]), {})[row["rows"]] = f"{row['gbytes_s']} ({row['percent']:.0f} %)"
+    counts = sorted({row["rows"] for row in rows})
+    return [f"GB/s of one token against {rows[0]['keys']:,} keys a head, and its share of what `torch.sum` reads in the same "
+            f"run, {rows[0]['threads']} threads, by query heads a key head (`bench/decode.py`, {rows[0]['date']}):", "",
+            *table(["cache", "D", *(f"{n} query row{'s' * (n > 1)}" for n in counts)],
+                   [[*key, *(by_rows[n] for n in counts)] for key, by_rows in shares.items()]), ""]
+
+
 def idiap():
     """bench/idiap.py: the machine's line, then a line for each contestant."""
     rows = rows_of("idiap.jsonl")
@@ -170,6 +185,7 @@ def performance():
         "Beside PyTorch": attention(),
         "Beside other runtimes": runtimes(),
         "Beside idiap's fast-transformers": idiap(),
+        "Decoding": decode(),
         "How the cost grows": cases_alone(
             "scaling.jsonl", "Lengths, heads, patterns with as many pairs, packed documents"),
         "What modifications of scores cost": cases_alone("scores.jsonl", "One thing at a time"),

@@ -6,8 +6,12 @@
 // takes.
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <random>
+#include <regex>
+#include <set>
 #include <string>
 
 #include "tests/support/oracle_check.h"
@@ -61,16 +65,20 @@ class RandomCase {
     const std::string first = leaf(square);
     if (chance(0.6)) return first;
     std::string second = leaf(square);
-    // Key lengths are one for each batch element, or one for each segment: not both in one case.
-    while ((first == "segments" || second == "segments") && first != second &&
-           (first == "key_lengths" || second == "key_lengths")) {
-      second = leaf(square);
-    }
+    // The case makes what comes as a tensor for rows without segments, and one mask of blocks.
+    while (comes_as_tensor(first) && comes_as_tensor(second)) second = leaf(square);
     return first + (chance(0.5) ? "+" : ".") + second;
   }
 
+  static bool comes_as_tensor(const std::string& leaf) {
+    for (const char* name : {"segments", "key_lengths", "intervals", "block_mask"}) {
+      if (leaf.starts_with(name)) return true;
+    }
+    return false;
+  }
+
   std::string leaf(bool square) {
-    switch (number(0, square ? 12 : 8)) {
+    switch (number(0, square ? 15 : 11)) {
       case 0:
         return "full";
       case 1:
@@ -91,10 +99,16 @@ class RandomCase {
       case 8:
         return "segments";
       case 9:
-        return "chunked" + text(number(1, 90));
+        return "intervals";
       case 10:
-        return "block_neighbours" + text(number(1, 90));
+        return "block_mask" + text(number(1, 90));
       case 11:
+        return "global_tokens" + text(number(0, 20)) + "-" + text(number(21, 200));
+      case 12:
+        return "chunked" + text(number(1, 90));
+      case 13:
+        return "block_neighbours" + text(number(1, 90));
+      case 14:
         return "neighbourhood" + text(number(1, 90));
       default:
         return "random_blocks" + text(number(1, 64)) + "-" + text(number(0, 3)) + "-" +
@@ -103,6 +117,53 @@ class RandomCase {
   }
 
   std::mt19937_64 random_;
+};
+
+/// How many problems had each pattern (rows) with each feature (columns), and on how many engines.
+class Coverage {
+ public:
+  void add(const AttentionCase& c) {
+    for (const Isa isa : runnable_isas()) runs_ += has_own_engine(isa, c.dtype, c.precision);
+    const std::string id = c.to_string();
+    std::set<std::string> features = {name_of(c.dtype)};
+    if (c.kv_heads < c.heads) features.insert("gqa");
+    if (c.value_dim != c.head_dim) features.insert("unequal");
+    for (const char* word : {"bwd", "drop", "topleft", "bshd", "high", "medium", "cosine", "scales",
+                             "softcap", "alibi", "sinks", "dist", "bias"}) {
+      if (id.find(std::string("_") + word) != std::string::npos) features.insert(word);
+    }
+    std::set<std::string> patterns;
+    const std::regex name("[a-z_]+");
+    for (std::sregex_iterator it(c.pattern.begin(), c.pattern.end(), name), end; it != end; ++it) {
+      patterns.insert(it->str());
+    }
+    for (const std::string& pattern : patterns) {
+      for (const std::string& feature : features) {
+        ++counts_[pattern][feature];
+        features_.insert(feature);
+      }
+    }
+  }
+
+  void print() const {
+    std::printf(
+        "%d runs, a problem on an engine each; problems with a pattern and a feature:\n%-17s",
+        runs_, "");
+    for (const std::string& feature : features_) std::printf("%9s", feature.c_str());
+    for (const auto& [pattern, row] : counts_) {
+      std::printf("\n%-17s", pattern.c_str());
+      for (const std::string& feature : features_) {
+        const auto found = row.find(feature);
+        std::printf("%9d", found == row.end() ? 0 : found->second);
+      }
+    }
+    std::printf("\n");
+  }
+
+ private:
+  int runs_ = 0;
+  std::map<std::string, std::map<std::string, int>> counts_;
+  std::set<std::string> features_;
 };
 
 double setting(const char* name, double fallback) {
@@ -118,17 +179,21 @@ TEST(RandomProblems, MatchOracle) {
   const auto elapsed = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
+  Coverage coverage;
   int count = 0;
   for (; count < kAtLeast || elapsed() < seconds; ++count) {
     const std::string id = RandomCase(seed * 1000003 + static_cast<uint64_t>(count)).id();
     SCOPED_TRACE("problem " + std::to_string(count) + " of seed " + std::to_string(seed));
-    const CaseTensors t(AttentionCase::parse(id), static_cast<uint32_t>(count + 1));
+    const AttentionCase c = AttentionCase::parse(id);
+    const CaseTensors t(c, static_cast<uint32_t>(count + 1));
+    coverage.add(c);
     check_on_every_engine(t);
     if (HasFatalFailure()) break;
   }
   RecordProperty("problems", count);
-  if (seconds > 0)
-    std::printf("seed %llu: %d problems\n", static_cast<unsigned long long>(seed), count);
+  if (seconds == 0) return;
+  std::printf("seed %llu: %d problems\n", static_cast<unsigned long long>(seed), count);
+  coverage.print();
 }
 
 }  // namespace
