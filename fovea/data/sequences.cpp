@@ -73,11 +73,12 @@ MarkedSequence induction_sequence(int symbols, int vocab, Random& random) {
   sequence.tokens = draw(symbols, 1, vocab, random);
   const std::vector<int32_t> circle = sequence.tokens;
   const size_t start = random.below(static_cast<uint32_t>(symbols));
+  sequence.marked.assign(circle.size(), false);
   for (size_t i = 0; i < circle.size(); ++i) {
-    sequence.tokens.push_back(circle[(start + i) % circle.size()]);
+    const size_t at = (start + i) % circle.size();
+    sequence.tokens.push_back(circle[at]);
+    sequence.marked.push_back(i > 0 && at > 0);  // the first of all has followed nothing yet
   }
-  sequence.marked.assign(circle.size() + 1, false);
-  sequence.marked.resize(sequence.tokens.size(), true);
   return sequence;
 }
 

@@ -32,8 +32,8 @@ MarkedSequence recall_sequence(const RecallSequenceOptions& options, Random& ran
 MarkedSequence copy_sequence(int symbols, int vocab, Random& random);
 
 /// Induction (Olsson et al. 2022, §2): `symbols` different ids from [1, vocab) in random order, and
-/// the same again from a random one of them on, in a circle. Marked are all of those that follow
-/// the first repeated one: what came after the present token the last time?
+/// the same again from a random one of them on, in a circle. Marked are those that follow the first
+/// repeated one, but the first of all: what came after the present token the last time?
 MarkedSequence induction_sequence(int symbols, int vocab, Random& random);
 
 }  // namespace fovea::data

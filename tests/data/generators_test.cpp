@@ -14,6 +14,7 @@
 #include "fovea/data/listops.h"
 #include "fovea/data/naive_bayes.h"
 #include "fovea/data/recall.h"
+#include "fovea/data/sequences.h"
 
 namespace fovea::data {
 namespace {
@@ -198,6 +199,61 @@ TEST(Score, ComputesByHand) {
   const Scores scores = score({"a", "a", "a", "b"}, {"a", "a", "b", "c"});
   EXPECT_DOUBLE_EQ(scores.accuracy, 0.5);
   EXPECT_DOUBLE_EQ(scores.macro_f1, 0.8 / 3);  // a: 4/5, b and c: 0
+}
+
+TEST(Sequences, EveryPairIsAskedOnceAndAnsweredByItsValue) {
+  Random random(3);
+  for (int n = 0; n < 50; ++n) {
+    const MarkedSequence s = recall_sequence({40, 5, 32}, random);
+    ASSERT_EQ(s.tokens.size(), 40u);
+    std::map<int32_t, int32_t> pairs;
+    for (size_t i = 0; i < 10; i += 2) {
+      EXPECT_GE(s.tokens[i], 1);
+      EXPECT_LT(s.tokens[i], 16);
+      EXPECT_GE(s.tokens[i + 1], 16);
+      EXPECT_LT(s.tokens[i + 1], 32);
+      pairs[s.tokens[i]] = s.tokens[i + 1];
+    }
+    ASSERT_EQ(pairs.size(), 5u) << "keys differ";
+    std::set<int32_t> asked;
+    for (size_t i = 0; i < 40; ++i) {
+      if (i >= 10 && !s.marked[i]) {
+        EXPECT_TRUE(s.tokens[i] == kBlank || s.marked[i + 1]) << i;
+      }
+      if (!s.marked[i]) continue;
+      asked.insert(s.tokens[i - 1]);
+      EXPECT_EQ(s.tokens[i], pairs.at(s.tokens[i - 1]));
+    }
+    EXPECT_EQ(asked.size(), 5u);
+  }
+  EXPECT_THROW(recall_sequence({40, 11, 32}, random), InputError) << "no room";
+  EXPECT_THROW(recall_sequence({40, 5, 10}, random), InputError) << "too few keys";
+}
+
+TEST(Sequences, CopiesAndCircles) {
+  Random random(4);
+  const MarkedSequence copy = copy_sequence(7, 12, random);
+  ASSERT_EQ(copy.tokens.size(), 15u);
+  EXPECT_EQ(copy.tokens[7], kBlank);
+  for (size_t i = 0; i < 7; ++i) {
+    EXPECT_EQ(copy.tokens[8 + i], copy.tokens[i]);
+    EXPECT_TRUE(copy.marked[8 + i] && !copy.marked[i]);
+  }
+  for (int n = 0; n < 20; ++n) {
+    const MarkedSequence circle = induction_sequence(9, 12, random);
+    ASSERT_EQ(circle.tokens.size(), 18u);
+    EXPECT_EQ(std::set<int32_t>(circle.tokens.begin(), circle.tokens.begin() + 9).size(), 9u);
+    for (size_t i = 0; i < 18; ++i) {
+      EXPECT_EQ(circle.marked[i], i > 9 && circle.tokens[i] != circle.tokens[0]);
+      if (!circle.marked[i]) continue;
+      // What stands where the token before was seen the last time is the answer.
+      const auto before =
+          std::find(circle.tokens.begin(), circle.tokens.begin() + 9, circle.tokens[i - 1]);
+      const size_t at = static_cast<size_t>(before - circle.tokens.begin());
+      EXPECT_EQ(circle.tokens[i], circle.tokens[at + 1]);
+    }
+  }
+  EXPECT_THROW(induction_sequence(12, 12, random), InputError);
 }
 
 }  // namespace
