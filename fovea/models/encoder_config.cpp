@@ -39,7 +39,7 @@ void check_attention(const EncoderConfig& c, std::string_view place) {
     fail_config(place, "attention", error.what());
   }
   for (const LayerAttention& layer : layers) {
-    if (layer.mechanism != Mechanism::kSoftmax && layer.mechanism != Mechanism::kLinear) {
+    if (is_recurrent(layer.mechanism)) {
       const std::string unmet = nn::unmet_of_mixer(layer.mechanism, c.model_dim, c.heads);
       if (!unmet.empty()) fail_config(place, "attention", "expected " + unmet);
       if (c.kv_heads != c.heads) {
@@ -77,8 +77,10 @@ void check_scores(const EncoderConfig& c, const ConfigChecker& check) {
   for (const LayerAttention& layer : parse_layers(c.attention, c.layers)) {
     if (layer.mechanism == Mechanism::kSoftmax) continue;
     fail_config(check.place, changed,
-                "expected none with linear layers, which have no scores to change, found "
-                "attention \"" +
+                (is_over_blocks(layer.mechanism)
+                     ? "expected none with layers over blocks, found attention \""
+                     : "expected none with linear layers, which have no scores to change, found "
+                       "attention \"") +
                     shortened(c.attention) + '"');
   }
 }
@@ -166,7 +168,7 @@ std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
     if (cosine) specs.push_back({layer + "attention.log_scale", {heads}});
     if (sinks) specs.push_back({layer + "attention.sinks", {heads}});
     const Mechanism mechanism = attentions[static_cast<size_t>(i)].mechanism;
-    if (mechanism == Mechanism::kSoftmax || mechanism == Mechanism::kLinear) {
+    if (!is_recurrent(mechanism)) {
       add_linear_specs(specs, layer + "attention.qkv", model_dim,
                        (heads + 2 * kv_heads) * head_dim);
       add_linear_specs(specs, layer + "attention.output", model_dim, model_dim);

@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "fovea/core/status.h"
+#include "fovea/nn/block_attention.h"
 #include "fovea/nn/linear.h"
 #include "fovea/nn/random.h"
 #include "fovea/ops/linear_attention.h"
@@ -20,15 +21,14 @@ void require(bool condition, const std::string& expected, const std::string& fou
   if (!condition) throw InputError("Attention: expected " + expected + ", found " + found);
 }
 
-bool is_mixer(Mechanism m) { return m != Mechanism::kSoftmax && m != Mechanism::kLinear; }
-
 constexpr double kFirstCosineScale = 10, kLargestCosineScale = 100;
 
 void check_scores(const AttentionOptions& o) {
   const bool changed =
       o.position_bias() != PositionBias::kNone || o.softcap() != 0 || o.cosine() || o.sinks();
   require(!changed || o.mechanism() == Mechanism::kSoftmax,
-          "no position_bias, softcap, cosine or sinks with linear attention, which has no scores",
+          std::string("no position_bias, softcap, cosine or sinks with ") + name_of(o.mechanism()) +
+              " attention",
           "one of them");
   require(!o.cross() || o.position_bias() == PositionBias::kNone,
           "a position_bias in self-attention only", "cross-attention");
@@ -60,9 +60,15 @@ void complete(AttentionOptions& o) {
     require(!o.cross() || o.pattern() == Pattern(), "pattern full in linear cross-attention",
             o.pattern().to_string());
   }
-  if (is_mixer(o.mechanism())) {
+  std::vector<int64_t> numbers = o.numbers();
+  const std::string expected = complete_numbers(o.mechanism(), &numbers);
+  if (!expected.empty()) throw InputError("Attention: expected " + expected);
+  o.numbers(numbers);
+  if (is_recurrent(o.mechanism()) || is_over_blocks(o.mechanism())) {
     require(!o.cross(), std::string("self-attention with ") + name_of(o.mechanism()),
             "cross-attention");
+  }
+  if (is_recurrent(o.mechanism())) {
     require(o.kv_heads() == o.heads(),
             std::string("as many kv_heads as heads with ") + name_of(o.mechanism()),
             std::to_string(o.kv_heads()) + " and " + heads);
@@ -92,7 +98,7 @@ AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options
   const int64_t dim = options.model_dim();
   head_dim_ = dim / options.heads();
   pattern_text_ = options.pattern().to_string();
-  if (is_mixer(options.mechanism())) {
+  if (is_recurrent(options.mechanism())) {
     mixer_ = register_module("mixer", LinearMixer(LinearMixerOptions()
                                                       .mechanism(options.mechanism())
                                                       .model_dim(dim)
@@ -152,6 +158,7 @@ at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
 }
 
 bool AttentionImpl::incremental() const {
+  if (is_over_blocks(options.mechanism())) return false;
   const bool causal =
       mixer_ ? mixer_->options.causal() : !options.cross() && is_causal(options.pattern());
   return causal && !depends_on_length(options.pattern());
@@ -183,6 +190,14 @@ at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
                                     state->values.narrow(2, 0, length), pattern_text_, changes));
 }
 
+at::Tensor AttentionImpl::over_blocks(const at::Tensor& qkv, const Packing& packing) {
+  const int64_t kv_heads = options.kv_heads();
+  const auto parts = qkv.split_with_sizes({options.heads(), kv_heads, kv_heads}, 1);
+  const std::vector<int64_t>& n = options.numbers();
+  return moba(parts[0], parts[1], parts[2], packing, n[0], n[1], options.pattern() != Pattern(),
+              arguments());
+}
+
 at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing,
                                   AttentionState* state) {
   TORCH_CHECK(!options.cross(), "Attention: cross-attention needs a memory");
@@ -212,6 +227,9 @@ at::Tensor AttentionImpl::self(const at::Tensor& x, const Packing& packing, Atte
     return project(linear(parts[0], parts[1], parts[2], packing.cu_seqlens, packing.cu_seqlens,
                           options.pattern(), state),
                    packing.tokens);
+  }
+  if (is_over_blocks(options.mechanism())) {
+    return project(over_blocks(qkv, packing), packing.tokens);
   }
   return project(softmax(qkv, packing, state), packing.tokens);
 }

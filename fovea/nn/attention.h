@@ -22,7 +22,8 @@ struct AttentionOptions {
   TORCH_ARG(Pattern, pattern);         ///< full unless set; `segments` is added by itself
   /// Others than softmax: pattern full or causal, or causal only; see LinearMixer.
   TORCH_ARG(Mechanism, mechanism) = Mechanism::kSoftmax;
-  TORCH_ARG(bool, rotary) = false;  ///< rotate queries and keys by position (self only)
+  TORCH_ARG(std::vector<int64_t>, numbers);  ///< of the mechanism; none: its presets
+  TORCH_ARG(bool, rotary) = false;           ///< rotate queries and keys by position (self only)
   TORCH_ARG(double, rope_theta) = 10000;
   TORCH_ARG(double, dropout) = 0;  ///< of softmax's weights, in training
 
@@ -38,8 +39,9 @@ struct AttentionOptions {
 /// Multi-head attention over packed documents (Vaswani et al. 2017, §3.2.2), with fewer key heads
 /// where asked (GQA, Ainslie et al. 2023) and exact attention over any pattern (ops/attention.h),
 /// or linear attention with features elu + 1 (ops/linear_attention.h; positions are rotated before
-/// the map, as Zhang et al. 2024, LoLCATs, do). With any other mechanism the layer is a LinearMixer
-/// of the same options, whose parameters lie under mixer.*; self-attention only, kv_heads = heads.
+/// the map, as Zhang et al. 2024, LoLCATs, do), or softmax over blocks (nn/block_attention.h;
+/// self-attention only). With any other mechanism the layer is a LinearMixer of the same options,
+/// whose parameters lie under mixer.*; self-attention only, kv_heads = heads.
 ///
 /// Self: x [T, E] to [T, E]; parameters qkv.weight [(Hq + 2 Hkv) D, E] (rows: queries, keys,
 /// values) and output.weight. Cross: queries from x, keys and values from memory [M, E']; query,
@@ -74,6 +76,7 @@ class AttentionImpl : public torch::nn::Module {
   at::Tensor project(const at::Tensor& o, int64_t tokens);
   at::Tensor self(const at::Tensor& x, const Packing& packing, AttentionState* state);
   at::Tensor softmax(const at::Tensor& qkv, const Packing& packing, AttentionState* state);
+  at::Tensor over_blocks(const at::Tensor& qkv, const Packing& packing);
 
   int64_t head_dim_;
   std::string pattern_text_;

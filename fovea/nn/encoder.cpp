@@ -37,7 +37,10 @@ EncoderImpl::EncoderImpl(const EncoderOptions& options) {
   layers_ = register_module("layers", torch::nn::ModuleList());
   for (const LayerAttention& attention : options.attention()) {
     EncoderLayerOptions layer = options.layer();
-    layer.attention().mechanism(attention.mechanism).pattern(attention.pattern);
+    layer.attention()
+        .mechanism(attention.mechanism)
+        .numbers(attention.numbers)
+        .pattern(attention.pattern);
     layers_->push_back(EncoderLayer(layer));
   }
   if (options.layer().pre_norm()) {

@@ -84,6 +84,7 @@ inline MixerSizes mixer_sizes(Mechanism mechanism, int64_t model_dim, int64_t he
       break;
     case Mechanism::kSoftmax:
     case Mechanism::kLinear:
+    case Mechanism::kMoba:
       break;
   }
   return s;

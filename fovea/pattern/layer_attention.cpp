@@ -9,10 +9,13 @@
 namespace fovea {
 namespace {
 
+constexpr MechanismNumber kMobaNumbers[] = {{"block", 64, 1}, {"blocks", 4, 1}};
+
 struct Description {
   Mechanism mechanism;
   const char* name;
   const char* text;
+  std::span<const MechanismNumber> numbers = {};
 };
 
 constexpr Description kDescriptions[] = {
@@ -35,6 +38,10 @@ constexpr Description kDescriptions[] = {
     {Mechanism::kGatedDeltaNet, "gated_deltanet",
      "a state that fades as the token says and in which a key's value is replaced, after a short "
      "convolution; causal"},
+    {Mechanism::kMoba, "moba",
+     "each token and head sees its own block and those of the other blocks whose mean keys are "
+     "nearest to its query, `blocks` in all",
+     kMobaNumbers},
 };
 
 const Description& description_of(Mechanism mechanism) {
@@ -55,11 +62,46 @@ bool find_mechanism(std::string_view name, Mechanism* mechanism) {
   return false;
 }
 
+std::span<const MechanismNumber> numbers_of(Mechanism mechanism) {
+  return description_of(mechanism).numbers;
+}
+
+std::string usage_of(Mechanism mechanism) {
+  std::string usage = name_of(mechanism), separator = "(";
+  for (const MechanismNumber& n : numbers_of(mechanism)) {
+    usage += separator + n.name;
+    separator = ",";
+  }
+  return separator == "(" ? usage : usage + ")";
+}
+
+std::string complete_numbers(Mechanism mechanism, std::vector<int64_t>* numbers) {
+  const std::span<const MechanismNumber> wanted = numbers_of(mechanism);
+  if (numbers->empty()) {
+    for (const MechanismNumber& n : wanted) numbers->push_back(n.preset);
+  }
+  if (numbers->size() != wanted.size()) {
+    return usage_of(mechanism) + ", got " + std::to_string(numbers->size()) +
+           (numbers->size() == 1 ? " number" : " numbers");
+  }
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const MechanismNumber& n = wanted[i];
+    const int64_t number = (*numbers)[i];
+    if (number >= n.least && number % n.multiple == 0) continue;
+    return usage_of(mechanism) + " with " + n.name + " at least " + std::to_string(n.least) +
+           (n.multiple > 1 ? " and a multiple of " + std::to_string(n.multiple) : "") + ", got " +
+           std::to_string(number);
+  }
+  return "";
+}
+
 std::string LayerAttention::to_string() const {
   if (mechanism == Mechanism::kSoftmax) return pattern.to_string();
+  std::string inside;
+  for (const int64_t number : numbers) inside += "," + std::to_string(number);
+  if (reads_both_sides(mechanism) && pattern != Pattern()) inside += "," + pattern.to_string();
   const std::string name = name_of(mechanism);
-  const bool plain = !reads_both_sides(mechanism) || pattern == Pattern();
-  return plain ? name : name + "(" + pattern.to_string() + ")";
+  return inside.empty() ? name : name + "(" + inside.substr(1) + ")";
 }
 
 std::vector<std::string> explain(const LayerAttention& attention) {
@@ -70,10 +112,21 @@ std::vector<std::string> explain(const LayerAttention& attention) {
   return lines;
 }
 
+std::string describe_cost(const LayerAttention& attention, int64_t q_len, int64_t kv_len) {
+  const auto text = [](int64_t n) { return std::to_string(n); };
+  const std::vector<int64_t>& n = attention.numbers;
+  if (attention.mechanism == Mechanism::kMoba) {
+    return "blocks: up to " + text(std::min(n[0] * n[1], kv_len)) + " keys a query and head, of " +
+           text((kv_len + n[0] - 1) / n[0]) + " blocks, each scored by its mean key";
+  }
+  return "linear: " + text(kv_len) + " keys into, " + text(q_len) +
+         " queries from a state of fixed size a head";
+}
+
 std::vector<LayerRun> parse_layer_period(std::string_view text) {
   std::vector<LayerRun> period;
   for (const LayerEntry& entry : parse_layer_text(text)) {
-    period.push_back({{entry.mechanism, Pattern(entry.node)}, entry.repeats});
+    period.push_back({{entry.mechanism, Pattern(entry.node), entry.numbers}, entry.repeats});
   }
   return period;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,23 +24,54 @@ enum class Mechanism : uint8_t {
   kMamba2,         ///< a decay a step, keys shared by all heads (Dao and Gu 2024)
   kDeltaNet,       ///< delta writes (Yang et al. 2024)
   kGatedDeltaNet,  ///< delta writes and a decay a step (Yang et al. 2025)
+  // Softmax over blocks that are chosen or pooled; full or causal, with numbers.
+  kMoba,  ///< the blocks with the nearest mean keys (Lu et al. 2025)
 };
 
 /// As configs write it: linear, performer, based, hedgehog, retnet, gla, mamba2, deltanet,
-/// gated_deltanet; softmax for kSoftmax, which is never written.
+/// gated_deltanet, moba; softmax for kSoftmax, which is never written.
 const char* name_of(Mechanism mechanism);
 
+/// Whether a layer is an nn::LinearMixer, with projections of its own.
+constexpr bool is_recurrent(Mechanism mechanism) {
+  return mechanism >= Mechanism::kPerformer && mechanism <= Mechanism::kGatedDeltaNet;
+}
+
+/// Whether softmax runs over blocks that are chosen or pooled.
+constexpr bool is_over_blocks(Mechanism mechanism) { return mechanism >= Mechanism::kMoba; }
+
 /// Whether an encoder's queries may read all keys of a sequence, not only those before them.
-constexpr bool reads_both_sides(Mechanism mechanism) { return mechanism <= Mechanism::kHedgehog; }
+constexpr bool reads_both_sides(Mechanism mechanism) {
+  return mechanism <= Mechanism::kHedgehog || is_over_blocks(mechanism);
+}
+
+/// A number that a mechanism takes in parentheses.
+struct MechanismNumber {
+  const char* name;
+  int64_t preset;  ///< where none are written
+  int64_t least;
+  int64_t multiple = 1;  ///< of this
+};
+
+/// Those of a mechanism, in order: all are written or none.
+std::span<const MechanismNumber> numbers_of(Mechanism mechanism);
+
+/// "moba(block,blocks)"
+std::string usage_of(Mechanism mechanism);
+
+/// Fills in what is not written; what was expected instead, or "".
+std::string complete_numbers(Mechanism mechanism, std::vector<int64_t>* numbers);
 
 /// The mechanism of a name that may stand in a layer list; false for others.
 bool find_mechanism(std::string_view name, Mechanism* mechanism);
 
 /// The attention of one layer as command line and configs write it: a pattern, or a mechanism's
-/// name, those that read both sides with `(causal)` where they should not.
+/// name with its numbers, those that read both sides with `causal` where they should not:
+/// moba(64,4,causal).
 struct LayerAttention {
   Mechanism mechanism = Mechanism::kSoftmax;
   Pattern pattern;
+  std::vector<int64_t> numbers = {};  ///< numbers_of(mechanism)
 
   std::string to_string() const;
   friend bool operator==(const LayerAttention&, const LayerAttention&) = default;
@@ -47,6 +79,9 @@ struct LayerAttention {
 
 /// One line for each distinct name, "window(128,128): a token sees …".
 std::vector<std::string> explain(const LayerAttention& attention);
+
+/// What a mechanism other than softmax does for `q_len` queries and `kv_len` keys, in one line.
+std::string describe_cost(const LayerAttention& attention, int64_t q_len, int64_t kv_len);
 
 /// An entry of a layer list: an attention and for how many layers in a row.
 struct LayerRun {

@@ -59,6 +59,7 @@ struct LayerEntry {
   Mechanism mechanism;
   NodePtr node;
   int64_t repeats;
+  std::vector<int64_t> numbers = {};  // of the mechanism
 };
 NodePtr parse_pattern_text(std::string_view text);
 std::vector<LayerEntry> parse_layer_text(std::string_view text);

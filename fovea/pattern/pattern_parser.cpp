@@ -46,7 +46,7 @@ std::string_view nearest_name(std::string_view name) {
 
 bool is_mechanism(std::string_view name) {
   for (std::string_view m : {"hierarchical", "additive", "delta", "retention", "linformer",
-                             "nystrom", "compressed", "moba", "nsa"}) {
+                             "nystrom", "compressed", "nsa"}) {
     if (name == m) return true;
   }
   return false;
@@ -67,7 +67,7 @@ class Parser {
     do {
       LayerEntry entry{Mechanism::kSoftmax, nullptr, 1};
       if (accept_mechanism(&entry.mechanism)) {
-        entry.node = seen_by(entry.mechanism);
+        entry.node = seen_by(entry.mechanism, &entry.numbers);
       } else {
         entry.node = union_expression(0);
       }
@@ -90,27 +90,47 @@ class Parser {
     return false;
   }
 
-  // What follows a mechanism's name: nothing or (causal), or (full) where it reads both sides.
-  NodePtr seen_by(Mechanism mechanism) {
-    const std::string mechanism_name = name_of(mechanism);
+  // What follows a mechanism's name, in parentheses or nothing: its numbers, and causal, or full
+  // where it reads both sides.
+  NodePtr seen_by(Mechanism mechanism, std::vector<int64_t>* numbers) {
     const bool both = reads_both_sides(mechanism);
     std::string_view name = both ? "full" : "causal";
     const size_t open = skip_blanks();
     if (accept('(')) {
-      const size_t at = skip_blanks();
-      name = word();
-      if (name != "causal" && !(both && name == "full")) {
-        fail(at, "expected " + mechanism_name + (both ? ", " + mechanism_name + "(full)" : "") +
-                     " or " + mechanism_name + "(causal)");
+      bool more = true;
+      for (; more && starts_number(); more = accept(',')) {
+        if (numbers_of(mechanism).empty()) break;
+        numbers->push_back(number("a number in " + usage_of(mechanism)));
       }
+      if (more) name = seen_word(mechanism, both);
       close(open);
+    }
+    if (const std::string expected = complete_numbers(mechanism, numbers); !expected.empty()) {
+      fail(open, "expected " + expected);
     }
     const size_t at = skip_blanks();
     if (at < text_.size() && (text_[at] == '|' || text_[at] == '&')) {
-      fail(at, "expected " + mechanism_name + " to be the whole attention of a layer, got " +
-                   found() + ": only patterns are joined");
+      fail(at, std::string("expected ") + name_of(mechanism) +
+                   " to be the whole attention of a layer, got " + found() +
+                   ": only patterns are joined");
     }
     return parse_pattern_text(name);
+  }
+
+  std::string_view seen_word(Mechanism mechanism, bool both) {
+    const size_t at = skip_blanks();
+    const std::string_view name = word();
+    if (name == "causal" || (both && name == "full")) return name;
+    const std::string usage = usage_of(mechanism), bare = name_of(mechanism);
+    std::string begin = usage == bare ? bare + "(" : usage;
+    if (usage != bare) begin.back() = ',';
+    fail(at,
+         "expected " + usage + (both ? ", " + begin + "full)" : "") + " or " + begin + "causal)");
+  }
+
+  bool starts_number() {
+    const size_t at = skip_blanks();
+    return at < text_.size() && (is_digit(text_[at]) || text_[at] == '-');
   }
 
   NodePtr union_expression(int depth) {

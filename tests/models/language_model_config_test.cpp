@@ -47,9 +47,9 @@ TEST(LanguageModelConfigTest, ReadsWhatItWrites) {
 }
 
 TEST(LanguageModelConfigTest, EveryLayerMustBeCausal) {
-  for (const char* text :
-       {"causal", "window(8,0)", "causal & window(8)", "linear(causal), causal",
-        "causal & (window(2)|global(1))", "dilated(8,0,2)", "retnet, gated_deltanet"}) {
+  for (const char* text : {"causal", "window(8,0)", "causal & window(8)", "linear(causal), causal",
+                           "causal & (window(2)|global(1))", "dilated(8,0,2)",
+                           "retnet, gated_deltanet", "moba(16,3,causal)"}) {
     EXPECT_EQ(with_attention(text), "no error") << text;
   }
   EXPECT_THAT(with_attention("full"),
@@ -58,6 +58,7 @@ TEST(LanguageModelConfigTest, EveryLayerMustBeCausal) {
               AllOf(HasSubstr("in layer 2"), HasSubstr("use \"causal & (")));
   EXPECT_THAT(with_attention("linear"), HasSubstr("use \"linear(causal)\""));
   EXPECT_THAT(with_attention("based"), HasSubstr("use \"based(causal)\""));
+  EXPECT_THAT(with_attention("moba(16,3)"), HasSubstr("use \"moba(16,3,causal)\""));
   EXPECT_THAT(with_attention("causal, linear"), HasSubstr("\"linear\" in layer 1"));
 }
 

@@ -196,6 +196,33 @@ TEST(LayerAttention, LinearStandsAlone) {
   EXPECT_THAT(error_of_layers("linears"), HasSubstr("expected"));
 }
 
+TEST(LayerAttention, MechanismsTakeNumbers) {
+  const auto error_of_layers = [](const char* text) -> std::string {
+    try {
+      parse_layers(text, 1);
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  EXPECT_THAT(
+      layer_texts("moba(32,3)*2, moba( 16 , 2 , causal ), moba, moba(causal), moba(8,1,full)", 6),
+      ElementsAre("moba(32,3)", "moba(32,3)", "moba(16,2,causal)", "moba(64,4)",
+                  "moba(64,4,causal)", "moba(8,1)"));
+  EXPECT_EQ(parse_layers("moba(32,3,causal)", 1)[0],
+            (LayerAttention{Mechanism::kMoba, Pattern::parse("causal"), {32, 3}}));
+  EXPECT_THAT(error_of_layers("moba(32)"), HasSubstr("expected moba(block,blocks), got 1 number"));
+  EXPECT_THAT(error_of_layers("moba(1,2,3)"), HasSubstr("got 3 numbers"));
+  EXPECT_THAT(error_of_layers("moba(0,2)"), HasSubstr("block at least 1, got 0"));
+  EXPECT_THAT(error_of_layers("moba(-8,2)"), HasSubstr("not negative"));
+  EXPECT_THAT(
+      error_of_layers("moba(8,2,window(3))"),
+      HasSubstr("moba(block,blocks), moba(block,blocks,full) or moba(block,blocks,causal)"));
+  EXPECT_THAT(error_of_layers("moba(8,2"), HasSubstr("expected \")\""));
+  EXPECT_THAT(error_of_layers("moba(8,2)|full"), HasSubstr("the whole attention of a layer"));
+  EXPECT_THAT(error_of_layers("linear(8)"), HasSubstr("expected linear, linear(full) or"));
+}
+
 TEST(LayerAttention, Errors) {
   EXPECT_THROW(parse_layers("", 2), InputError);
   EXPECT_THROW(parse_layers("full,", 2), InputError);

@@ -77,7 +77,9 @@ std::vector<Drawn> distinct_patterns(const PlanOptions& options) {
         where += (where.empty() ? "head " : "; head ") + std::to_string(h) + " of every " +
                  std::to_string(period);
       }
-      add_drawn({layer.attention.mechanism, layer.attention.pattern.for_head(h)}, where, "; ", all);
+      LayerAttention of_head = layer.attention;
+      of_head.pattern = layer.attention.pattern.for_head(h);
+      add_drawn(of_head, where, "; ", all);
     }
   }
   return all;
@@ -160,8 +162,6 @@ bool terminal_has_unicode() {
   return false;
 }
 
-bool is_linear(const Drawn& drawn) { return drawn.attention.mechanism != Mechanism::kSoftmax; }
-
 void print_explanation(const Drawn& drawn) {
   std::printf("\n");
   for (const std::string& line : explain(drawn.attention)) std::printf("%s\n", line.c_str());
@@ -184,9 +184,8 @@ void print_text(const Drawn& drawn, const PlanOptions& options) {
   std::fputs(plan_text(image, terminal_has_unicode() && !options.ascii).c_str(), stdout);
   std::printf("\npairs  %s, %.3g %% of %s\n", grouped(c.pairs).c_str(), 100 * share_of(plan),
               grouped(plan.q_len() * plan.kv_len()).c_str());
-  if (is_linear(drawn)) {
-    std::printf("cost   linear: %s keys into, %s queries from a state of fixed size a head\n",
-                grouped(plan.kv_len()).c_str(), grouped(plan.q_len()).c_str());
+  if (drawn.attention.mechanism != Mechanism::kSoftmax) {
+    std::printf("cost   %s\n", describe_cost(drawn.attention, plan.q_len(), plan.kv_len()).c_str());
     if (options.explain) print_explanation(drawn);
     return;
   }

@@ -12,7 +12,7 @@ constexpr ConfigFormat kFormat = {LanguageModelConfig::kModelType,
 // What to write instead of an attention that looks ahead.
 std::string causal_form(const LayerAttention& layer) {
   if (layer.mechanism != Mechanism::kSoftmax) {
-    return std::string(name_of(layer.mechanism)) + "(causal)";
+    return LayerAttention{layer.mechanism, Pattern::parse("causal"), layer.numbers}.to_string();
   }
   if (layer.pattern == Pattern()) return "causal";
   return "causal & (" + layer.pattern.to_string() + ")";

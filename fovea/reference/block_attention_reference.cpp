@@ -1,0 +1,103 @@
+#include "fovea/reference/block_attention_reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+namespace fovea::reference {
+namespace {
+
+using Row = std::vector<double>;
+
+/// Means of rows [begin, end) of one head of x [H, T, D].
+Row mean(const BlockProblem& p, const std::vector<double>& x, int64_t head, int64_t begin,
+         int64_t end) {
+  Row row(static_cast<size_t>(p.head_dim), 0.0);
+  for (int64_t t = begin; t < end; ++t) {
+    for (int64_t c = 0; c < p.head_dim; ++c) {
+      row[static_cast<size_t>(c)] +=
+          x[static_cast<size_t>((head * p.tokens + t) * p.head_dim + c)] /
+          static_cast<double>(end - begin);
+    }
+  }
+  return row;
+}
+
+Row row_of(const BlockProblem& p, const std::vector<double>& x, int64_t head, int64_t t) {
+  return mean(p, x, head, t, t + 1);
+}
+
+double score(const Row& q, const Row& k) {
+  double sum = 0;
+  for (size_t c = 0; c < q.size(); ++c) sum += q[c] * k[c];
+  return sum / std::sqrt(static_cast<double>(q.size()));
+}
+
+/// softmax(scores) values; zeros where there are none.
+Row weighted(const Row& scores, const std::vector<Row>& values, size_t dim) {
+  Row o(dim, 0.0);
+  if (scores.empty()) return o;
+  const double highest = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (const double s : scores) total += std::exp(s - highest);
+  for (size_t j = 0; j < scores.size(); ++j) {
+    for (size_t c = 0; c < dim; ++c) o[c] += std::exp(scores[j] - highest) / total * values[j][c];
+  }
+  return o;
+}
+
+/// Softmax attention of one query over the tokens that `sees` allows.
+Row attend(const BlockProblem& p, int64_t head, int64_t t,
+           const std::function<bool(int64_t)>& sees) {
+  const int64_t kv_head = head / (p.heads / p.kv_heads);
+  const Row q = row_of(p, p.q, head, t);
+  Row scores;
+  std::vector<Row> values;
+  for (int64_t j = 0; j < p.tokens; ++j) {
+    if (!sees(j)) continue;
+    scores.push_back(score(q, row_of(p, p.k, kv_head, j)));
+    values.push_back(row_of(p, p.v, kv_head, j));
+  }
+  return weighted(scores, values, static_cast<size_t>(p.head_dim));
+}
+
+/// The `count` blocks of the highest ranks, equal ones by block; never those of rank -inf.
+std::vector<int64_t> best(const Row& ranks, int64_t count) {
+  std::vector<int64_t> order;
+  for (size_t b = 0; b < ranks.size(); ++b) {
+    if (std::isfinite(ranks[b])) order.push_back(static_cast<int64_t>(b));
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) {
+    return ranks[static_cast<size_t>(x)] > ranks[static_cast<size_t>(y)];
+  });
+  order.resize(std::min(order.size(), static_cast<size_t>(count)));
+  return order;
+}
+
+}  // namespace
+
+std::vector<double> moba(const BlockProblem& p, int64_t block, int64_t blocks) {
+  std::vector<double> o;
+  for (int64_t h = 0; h < p.heads; ++h) {
+    const int64_t kv_head = h / (p.heads / p.kv_heads);
+    for (int64_t t = 0; t < p.tokens; ++t) {
+      const int64_t own = t / block;
+      Row ranks;
+      for (int64_t b = 0; b * block < p.tokens; ++b) {
+        const Row summary = mean(p, p.k, kv_head, b * block, std::min((b + 1) * block, p.tokens));
+        const bool other = p.causal ? b < own : b != own;
+        ranks.push_back(other ? score(row_of(p, p.q, h, t), summary) : -INFINITY);
+      }
+      const std::vector<int64_t> chosen = best(ranks, blocks - 1);
+      const Row row = attend(p, h, t, [&](int64_t j) {
+        if (p.causal && j > t) return false;
+        return j / block == own ||
+               std::find(chosen.begin(), chosen.end(), j / block) != chosen.end();
+      });
+      o.insert(o.end(), row.begin(), row.end());
+    }
+  }
+  return o;
+}
+
+}  // namespace fovea::reference
