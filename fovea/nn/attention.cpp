@@ -8,6 +8,7 @@
 
 #include "fovea/core/status.h"
 #include "fovea/nn/block_attention.h"
+#include "fovea/nn/hmatrix.h"
 #include "fovea/nn/linear.h"
 #include "fovea/nn/random.h"
 #include "fovea/ops/linear_attention.h"
@@ -194,8 +195,11 @@ at::Tensor AttentionImpl::over_blocks(const at::Tensor& qkv, const Packing& pack
   const int64_t kv_heads = options.kv_heads();
   const auto parts = qkv.split_with_sizes({options.heads(), kv_heads, kv_heads}, 1);
   const std::vector<int64_t>& n = options.numbers();
-  return moba(parts[0], parts[1], parts[2], packing, n[0], n[1], options.pattern() != Pattern(),
-              arguments());
+  const bool causal = options.pattern() != Pattern();
+  if (options.mechanism() == Mechanism::kHMatrix) {
+    return hmatrix(parts[0], parts[1], parts[2], packing, n[0], causal, arguments());
+  }
+  return moba(parts[0], parts[1], parts[2], packing, n[0], n[1], causal, arguments());
 }
 
 at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing,

@@ -18,7 +18,7 @@ Blocks::Blocks(const Packing& packing, int64_t size_) : size(size_) {
   count = first[packing.documents];
   cu_rows = at::empty({count + 1}, whole);
   block_of = at::empty({packing.tokens}, whole);
-  const at::Tensor weight = at::empty({packing.tokens}, at::TensorOptions().dtype(at::kFloat));
+  const at::Tensor weight = at::empty({packing.tokens}, at::TensorOptions().dtype(at::kDouble));
   int64_t* begin = cu_rows.mutable_data_ptr<int64_t>();
   begin[0] = 0;
   for (int64_t n = 0; n < packing.documents; ++n) {
@@ -26,8 +26,8 @@ Blocks::Blocks(const Packing& packing, int64_t size_) : size(size_) {
       begin[b + 1] = std::min<int64_t>(begin[b] + size, rows[n + 1]);
       const int64_t length = begin[b + 1] - begin[b];
       std::fill_n(block_of.mutable_data_ptr<int64_t>() + begin[b], length, b);
-      std::fill_n(weight.mutable_data_ptr<float>() + begin[b], length,
-                  1 / static_cast<float>(length));
+      std::fill_n(weight.mutable_data_ptr<double>() + begin[b], length,
+                  1 / static_cast<double>(length));
     }
   }
   mean = make_row_map(block_of, count, weight);

@@ -11,6 +11,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 namespace fovea::nn {
 namespace {
@@ -107,6 +108,7 @@ Tensor tensor_of(const std::vector<int32_t>& values) {
 Tensor choose_blocks(const Tensor& q, const Tensor& summaries, const Packing& packing,
                      const Blocks& blocks, const ChoiceOptions& options) {
   const at::NoGradGuard no_grad;
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const int64_t heads = q.size(1), kv_heads = summaries.size(1), group = heads / kv_heads;
   const int64_t groups = options.lse.defined() ? kv_heads : heads;
   const Tensor chosen =

@@ -85,6 +85,7 @@ inline MixerSizes mixer_sizes(Mechanism mechanism, int64_t model_dim, int64_t he
     case Mechanism::kSoftmax:
     case Mechanism::kLinear:
     case Mechanism::kMoba:
+    case Mechanism::kHMatrix:
       break;
   }
   return s;

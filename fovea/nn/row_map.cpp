@@ -20,8 +20,8 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kGrain = 1 << 15;  ///< numbers that are worth a thread
 
-const float* weights_of(const RowMap& map) {
-  return map.weight.defined() ? map.weight.const_data_ptr<float>() : nullptr;
+const double* weights_of(const RowMap& map) {
+  return map.weight.defined() ? map.weight.const_data_ptr<double>() : nullptr;
 }
 
 Tensor empty_rows(const Tensor& like, int64_t rows) {
@@ -39,7 +39,7 @@ Tensor take(const Tensor& x, const RowMap& map) {
   const Tensor y = empty_rows(x, map.taken());
   const int64_t size = x.size(0) > 0 ? x.numel() / x.size(0) : 0;
   const int64_t* index = map.index.const_data_ptr<int64_t>();
-  const float* weight = weights_of(map);
+  const double* weight = weights_of(map);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "take_rows", [&] {
     using Wide = at::opmath_type<scalar_t>;
     const auto* from = dense.const_data_ptr<scalar_t>();
@@ -53,7 +53,7 @@ Tensor take(const Tensor& x, const RowMap& map) {
         } else if (!weight) {
           std::copy_n(row, size, out);
         } else {
-          const Wide w = weight[i];
+          const auto w = static_cast<Wide>(weight[i]);
           for (int64_t c = 0; c < size; ++c) out[c] = scalar_t(w * Wide(row[c]));
         }
       }
@@ -70,7 +70,7 @@ Tensor sum(const Tensor& y, const RowMap& map) {
   const int64_t size = y.size(0) > 0 ? y.numel() / y.size(0) : 0;
   const int64_t* begin = map.begin.const_data_ptr<int64_t>();
   const int64_t* order = map.order.const_data_ptr<int64_t>();
-  const float* weight = weights_of(map);
+  const double* weight = weights_of(map);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, y.scalar_type(), "sum_rows", [&] {
     using Wide = at::opmath_type<scalar_t>;
     const auto* from = dense.const_data_ptr<scalar_t>();
@@ -81,7 +81,7 @@ Tensor sum(const Tensor& y, const RowMap& map) {
         std::fill(total.begin(), total.end(), Wide(0));
         for (int64_t e = begin[r]; e < begin[r + 1]; ++e) {
           const scalar_t* row = from + order[e] * size;
-          const Wide w = weight ? Wide(weight[order[e]]) : Wide(1);
+          const Wide w = weight ? static_cast<Wide>(weight[order[e]]) : Wide(1);
           for (int64_t c = 0; c < size; ++c) total[static_cast<size_t>(c)] += w * Wide(row[c]);
         }
         std::copy(total.begin(), total.end(), to + r * size);

@@ -15,7 +15,7 @@ struct RowMap {
   at::Tensor index;  ///< int64 [N] in [-1, R); -1 takes zeros and adds nowhere
   at::Tensor begin;  ///< int64 [R + 1]: row r is the index of order[begin[r]] … order[begin[r+1]]
   at::Tensor order;  ///< int64, ascending for each r
-  at::Tensor weight;  ///< float32 [N], or none: ones
+  at::Tensor weight;  ///< float64 [N], or none: ones
 
   int64_t taken() const { return index.size(0); }
   int64_t rows() const { return begin.size(0) - 1; }

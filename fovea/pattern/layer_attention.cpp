@@ -10,6 +10,7 @@ namespace fovea {
 namespace {
 
 constexpr MechanismNumber kMobaNumbers[] = {{"block", 64, 1}, {"blocks", 4, 1}};
+constexpr MechanismNumber kHMatrixNumbers[] = {{"block", 64, 2, 2}};
 
 struct Description {
   Mechanism mechanism;
@@ -42,6 +43,10 @@ constexpr Description kDescriptions[] = {
      "each token and head sees its own block and those of the other blocks whose mean keys are "
      "nearest to its query, `blocks` in all",
      kMobaNumbers},
+    {Mechanism::kHMatrix, "hmatrix",
+     "all tokens: those of the own and the adjacent blocks one by one, farther ones in pools of 2, "
+     "4, 8, … tokens",
+     kHMatrixNumbers},
 };
 
 const Description& description_of(Mechanism mechanism) {
@@ -118,6 +123,14 @@ std::string describe_cost(const LayerAttention& attention, int64_t q_len, int64_
   if (attention.mechanism == Mechanism::kMoba) {
     return "blocks: up to " + text(std::min(n[0] * n[1], kv_len)) + " keys a query and head, of " +
            text((kv_len + n[0] - 1) / n[0]) + " blocks, each scored by its mean key";
+  }
+  if (attention.mechanism == Mechanism::kHMatrix) {
+    int64_t levels = 1;
+    for (int64_t reach = 2 * n[0]; reach < kv_len; reach *= 2) ++levels;
+    const bool causal = attention.pattern != Pattern();
+    const int64_t keys = causal ? n[0] * 3 / 2 + n[0] * 3 / 4 * (levels - 1) : n[0] * 9 / 2;
+    return "blocks: " + text(levels) + " levels, about " + text(std::min(keys, kv_len)) +
+           " keys or pools a query and head";
   }
   return "linear: " + text(kv_len) + " keys into, " + text(q_len) +
          " queries from a state of fixed size a head";

@@ -25,11 +25,12 @@ enum class Mechanism : uint8_t {
   kDeltaNet,       ///< delta writes (Yang et al. 2024)
   kGatedDeltaNet,  ///< delta writes and a decay a step (Yang et al. 2025)
   // Softmax over blocks that are chosen or pooled; full or causal, with numbers.
-  kMoba,  ///< the blocks with the nearest mean keys (Lu et al. 2025)
+  kMoba,     ///< the blocks with the nearest mean keys (Lu et al. 2025)
+  kHMatrix,  ///< all tokens, the farther the coarser (Zhu and Soricut 2021)
 };
 
 /// As configs write it: linear, performer, based, hedgehog, retnet, gla, mamba2, deltanet,
-/// gated_deltanet, moba; softmax for kSoftmax, which is never written.
+/// gated_deltanet, moba, hmatrix; softmax for kSoftmax, which is never written.
 const char* name_of(Mechanism mechanism);
 
 /// Whether a layer is an nn::LinearMixer, with projections of its own.

@@ -109,6 +109,24 @@ void chunked_pieces(const Numbers& n, PieceSink& sink) {
   block_neighbours_pieces({n[0], 0, 0}, sink);
 }
 
+// With h the half block that a row stands in: the halves of its block and the adjacent ones but
+// those that touch h.
+const char* block_ring_complete(Numbers& n) {
+  return n[0] < 2 || n[0] % 2 != 0 ? "an even size of at least 2" : nullptr;
+}
+bool block_ring_allows(const Numbers& n, const Domain& d, int64_t r, int64_t j) {
+  return block_neighbours_allows({n[0], 1, 1}, d, r, j) &&
+         !block_neighbours_allows({n[0] / 2, 1, 1}, d, r, j);
+}
+void block_ring_pieces(const Numbers& n, PieceSink& sink) {
+  const int64_t half = n[0] / 2;
+  for_query_blocks(sink, half, [&](int64_t h, int64_t row0, int64_t row1) {
+    const int64_t first = floor_div(h, 2) * 2 - 2;  // half of the block before
+    sink.add(row0, row1, first * half, (h - 1) * half);
+    sink.add(row0, row1, (h + 2) * half, (first + 6) * half);
+  });
+}
+
 // Sorted key blocks of block row `row`: `count` distinct ones of `blocks`, uniformly, by Floyd's
 // algorithm (Bentley, "Programming Pearls", CACM 30(9), 1987) over Philox words; scaling a
 // 32-bit word to t + 1 choices favours some by less than (t + 1) / 2^32.
@@ -265,6 +283,10 @@ constexpr LeafPattern kLeafPatterns[] = {
     {"block_neighbours", "block_neighbours(size) or block_neighbours(size,before,after)",
      "a token sees its own block of `size`, `before` blocks before it and `after` after it", 1, 3,
      block_neighbours_complete, block_neighbours_allows, block_neighbours_pieces},
+    {"block_ring", "block_ring(size)",
+     "a token sees the blocks of `size` before and after its own, but for the halves of blocks "
+     "next to its own half: a level of a hierarchy whose finer level is block_neighbours(size/2)",
+     1, 1, block_ring_complete, block_ring_allows, block_ring_pieces},
     {"neighbourhood", "neighbourhood(size)",
      "a window of exactly `size` tokens that shifts inward at the edges", 1, 1, size_is_positive,
      neighbourhood_allows, neighbourhood_pieces},

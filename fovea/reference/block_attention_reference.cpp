@@ -100,4 +100,28 @@ std::vector<double> moba(const BlockProblem& p, int64_t block, int64_t blocks) {
   return o;
 }
 
+std::vector<double> hmatrix(const BlockProblem& p, int64_t block) {
+  const auto pooled = [&](const std::vector<double>& x, int64_t head, int64_t i, int64_t l) {
+    const int64_t begin = i >> l << l;
+    return mean(p, x, head, begin, std::min(begin + (int64_t{1} << l), p.tokens));
+  };
+  std::vector<double> o;
+  for (int64_t h = 0; h < p.heads; ++h) {
+    const int64_t kv_head = h / (p.heads / p.kv_heads);
+    for (int64_t i = 0; i < p.tokens; ++i) {
+      Row scores;
+      std::vector<Row> values;
+      for (int64_t j = 0; j < (p.causal ? i + 1 : p.tokens); ++j) {
+        int64_t l = 0;
+        while (std::abs((i >> l) / block - (j >> l) / block) > 1) ++l;
+        scores.push_back(score(pooled(p.q, h, i, p.causal ? 0 : l), pooled(p.k, kv_head, j, l)));
+        values.push_back(row_of(p, p.v, kv_head, j));
+      }
+      const Row row = weighted(scores, values, static_cast<size_t>(p.head_dim));
+      o.insert(o.end(), row.begin(), row.end());
+    }
+  }
+  return o;
+}
+
 }  // namespace fovea::reference

@@ -18,4 +18,9 @@ struct BlockProblem {
 /// q·mean(k of the block), ties to the first: [Hq, T, D].
 std::vector<double> moba(const BlockProblem& problem, int64_t block, int64_t blocks);
 
+/// Σ_j w_ij v_j / Σ_j w_ij with w_ij = exp(q_i^l · k_j^l / sqrt(D)), x_i^l the mean over the tokens
+/// of pool i / 2^l, and l the first level at which pools i / 2^l and j / 2^l stand in the same or
+/// adjacent blocks of `block` pools: [Hq, T, D]. Causal: j ≤ i, and q_i as it is.
+std::vector<double> hmatrix(const BlockProblem& problem, int64_t block);
+
 }  // namespace fovea::reference

@@ -5,9 +5,11 @@
 
 #include "tests/nn/nn_test_util.h"
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 
 #include "fovea/core/status.h"
 #include "fovea/nn/attention.h"
+#include "fovea/nn/hmatrix.h"
 #include "fovea/reference/block_attention_reference.h"
 
 namespace fovea::nn {
@@ -59,6 +61,12 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const bool causal : {false, true}) {
     const std::string suffix = causal ? " causal" : "";
+    for (const int64_t block : {4, 8, 64}) {
+      all.push_back(
+          {"hmatrix" + std::to_string(block) + suffix, causal,
+           [=](const Inputs& in) { return hmatrix(in.q, in.k, in.v, in.packing, block, causal); },
+           [=](const reference::BlockProblem& p) { return reference::hmatrix(p, block); }});
+    }
     for (const int64_t blocks : {1, 3, 20}) {
       all.push_back(
           {"moba" + std::to_string(blocks) + suffix, causal,
@@ -218,6 +226,14 @@ TEST(BlockAttentionTest, IsALayerOfItsMechanism) {
   EXPECT_LT(distance(layer(x, packing), full(x, packing)), kF32);
   const Packing longer = packing_of({39});
   EXPECT_GT(distance(layer(x, longer), full(x, longer)), 1e-3);
+  // Autocast: choices in float32 all the same. Projections, attention, output: 4 roundings each way.
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  const at::Tensor lower = layer(x, packing);
+  at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_EQ(lower.scalar_type(), at::kBFloat16);
+  EXPECT_LT(distance(lower.to(at::kFloat), full(x, packing)), 8 * 0x1p-8);
 }
 
 TEST(BlockAttentionTest, RefusesWhatCannotBe) {

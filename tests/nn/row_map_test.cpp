@@ -13,7 +13,7 @@ at::Tensor indices(const std::vector<int64_t>& values) { return torch::tensor(va
 TEST(RowMapTest, TakesAndSumsAreEachOthersGradient) {
   torch::manual_seed(1);
   const at::Tensor index = indices({2, 0, -1, 2, 4, 2});
-  const at::Tensor weight = torch::rand({6});
+  const at::Tensor weight = torch::rand({6}, torch::kDouble);
   const RowMap map = make_row_map(index, 5, weight);
   const at::Tensor dense = torch::zeros({6, 5}, torch::kDouble);  // the map as a matrix
   for (int64_t i = 0; i < 6; ++i) {

@@ -29,7 +29,7 @@ TEST(Causality, StructureAgreesWithTheDefinition) {
   }
   for (const char* text :
        {"full", "window(3)", "window(0,1)", "dilated(4,2,2)", "chunked(3)", "block_neighbours(2)",
-        "neighbourhood(3)", "global(1)", "global_tokens(2)", "causal|global(1)",
+        "block_ring(2)", "neighbourhood(3)", "global(1)", "global_tokens(2)", "causal|global(1)",
         "window(3,0)|window(0,3)", "per_head(causal, full)"}) {
     const Pattern pattern = Pattern::parse(text);
     EXPECT_FALSE(is_causal(pattern)) << text;

@@ -46,7 +46,7 @@ TEST(PatternParser, IntersectionBindsFirstAndParenthesesStayOnlyWhereTheyMatter)
 TEST(PatternParser, CanonicalTextParsesToItself) {
   for (const char* text :
        {"full", "causal", "window(1,2)", "dilated(4,4,2)", "chunked(8)", "block_neighbours(8,2,0)",
-        "neighbourhood(7)", "global(3)", "global_tokens(0,9)", "global_tokens",
+        "block_ring(8)", "neighbourhood(7)", "global(3)", "global_tokens(0,9)", "global_tokens",
         "random_blocks(64,3,1)", "block_mask(64)", "intervals", "key_lengths", "segments",
         "causal&(window(1,1)|global(1))&segments", "per_head(full,per_head(causal,full)|causal)"}) {
     EXPECT_EQ(canonical(text), text);
@@ -114,6 +114,7 @@ TEST(PatternParser, Numbers) {
   EXPECT_THAT(error_of("block_neighbours(4,1)"),
               HasSubstr("block_neighbours(size) or (size,before,after), got 2"));
   EXPECT_THAT(error_of("dilated(4,4,0)"), HasSubstr("a step of at least 1, got 0"));
+  EXPECT_THAT(error_of("block_ring(3)"), HasSubstr("an even size of at least 2"));
   for (const char* text : {"chunked(0)", "block_neighbours(0)", "neighbourhood(0)",
                            "random_blocks(0,1,1)", "block_mask(0)"}) {
     EXPECT_THAT(error_of(text), HasSubstr("size of at least 1, got 0")) << text;

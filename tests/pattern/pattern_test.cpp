@@ -77,6 +77,13 @@ TEST(Pattern, BlockNeighboursSeeAdjacentBlocks) {
               ElementsAre("##....", "##....", "####..", "####..", "..####", "..####"));
 }
 
+TEST(Pattern, BlockRingSeesTheHalvesThatDoNotTouchItsOwn) {
+  EXPECT_THAT(drawn("block_ring(4)", 12, 12),
+              ElementsAre("....####....", "....####....", "......##....", "......##....",
+                          "##......####", "##......####", "####......##", "####......##",
+                          "....##......", "....##......", "....####....", "....####...."));
+}
+
 TEST(Pattern, NeighbourhoodShiftsInwardAtTheEdges) {
   EXPECT_THAT(drawn("neighbourhood(3)", 5, 5),
               ElementsAre("###..", "###..", ".###.", "..###", "..###"));
@@ -232,7 +239,7 @@ TEST(Pattern, PackedIsSeparateForEveryPattern) {
   PatternInputs packed{cu_q, cu_k, lengths, intervals, tokens, mask, 4};
   for (const char* text :
        {"full", "causal", "window(2,1)", "dilated(4,4,2)", "chunked(3)", "block_neighbours(2)",
-        "neighbourhood(3)", "global(2)", "global_tokens(0,4)", "global_tokens",
+        "block_ring(2)", "neighbourhood(3)", "global(2)", "global_tokens(0,4)", "global_tokens",
         "random_blocks(2,2,7)", "block_mask(4)", "intervals", "key_lengths",
         "window(1,0)|global(1)&causal"}) {
     const Pattern plain = Pattern::parse(text), within = plain.within_segments();

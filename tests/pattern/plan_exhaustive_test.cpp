@@ -71,6 +71,8 @@ const std::vector<std::string> kSingles = {
     "chunked(64)",
     "block_neighbours(16)",
     "block_neighbours(5,2,0)",
+    "block_ring(8)",
+    "block_ring(64)",
     "neighbourhood(9)",
     "neighbourhood(80)",
     "global(0)",

@@ -100,8 +100,8 @@ TEST(BlockPlan, HugeNumbersDoNotOverflow) {
   for (const char* text :
        {"window(2147483647,2147483647)", "dilated(2147483647,2147483647,2147483647)",
         "dilated(2147483647,2147483647,1)", "chunked(2147483647)",
-        "block_neighbours(2147483647,2147483647,2147483647)", "neighbourhood(2147483647)",
-        "global(2147483647)", "global_tokens(2147483647)",
+        "block_neighbours(2147483647,2147483647,2147483647)", "block_ring(2147483646)",
+        "neighbourhood(2147483647)", "global(2147483647)", "global_tokens(2147483647)",
         "random_blocks(2147483647,2147483647,9223372036854775807)"}) {
     for (auto [q_len, kv_len] : {std::pair<int64_t, int64_t>{70, 70}, {70, 30}, {30, 70}}) {
       expect_plan_is_pattern(Pattern::parse(text),
