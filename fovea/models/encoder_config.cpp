@@ -172,6 +172,9 @@ std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
       add_linear_specs(specs, layer + "attention.qkv", model_dim,
                        (heads + 2 * kv_heads) * head_dim);
       add_linear_specs(specs, layer + "attention.output", model_dim, model_dim);
+      if (const int64_t gates = gates_of(mechanism); gates > 0) {
+        add_linear_specs(specs, layer + "attention.gate", model_dim, gates * heads);
+      }
     } else {
       for (auto& [name, shape] : nn::mixer_parameters(mechanism, model_dim, heads)) {
         specs.push_back({layer + "attention.mixer." + name, std::move(shape)});

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros.h>
 
 #include "fovea/core/status.h"
@@ -118,6 +119,9 @@ AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options
     qkv_ = register_module("qkv", make_linear(dim, dim + kv_features, options.bias()));
   }
   output_ = register_module("output", make_linear(dim, dim, options.bias()));
+  if (const int64_t gates = gates_of(options.mechanism()); gates > 0) {
+    gate_ = register_module("gate", make_linear(dim, gates * options.heads(), options.bias()));
+  }
   register_score_parameters();
 }
 
@@ -191,13 +195,22 @@ at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
                                     state->values.narrow(2, 0, length), pattern_text_, changes));
 }
 
-at::Tensor AttentionImpl::over_blocks(const at::Tensor& qkv, const Packing& packing) {
+at::Tensor AttentionImpl::over_blocks(const at::Tensor& x, const at::Tensor& qkv,
+                                      const Packing& packing) {
   const int64_t kv_heads = options.kv_heads();
   const auto parts = qkv.split_with_sizes({options.heads(), kv_heads, kv_heads}, 1);
   const std::vector<int64_t>& n = options.numbers();
   const bool causal = options.pattern() != Pattern();
+  at::Tensor gates;
+  if (gate_) gates = at::sigmoid(gate_(x)).view({packing.tokens, options.heads(), -1});
   if (options.mechanism() == Mechanism::kHMatrix) {
     return hmatrix(parts[0], parts[1], parts[2], packing, n[0], causal, arguments());
+  }
+  if (options.mechanism() == Mechanism::kNsa) {
+    return nsa(parts[0], parts[1], parts[2], gates, packing, n[0], n[1], n[2], causal, arguments());
+  }
+  if (options.mechanism() == Mechanism::kSegmentEncoder) {
+    return segment_encoder(parts[0], parts[1], parts[2], gates, packing, n[0], causal, arguments());
   }
   return moba(parts[0], parts[1], parts[2], packing, n[0], n[1], causal, arguments());
 }
@@ -233,7 +246,7 @@ at::Tensor AttentionImpl::self(const at::Tensor& x, const Packing& packing, Atte
                    packing.tokens);
   }
   if (is_over_blocks(options.mechanism())) {
-    return project(over_blocks(qkv, packing), packing.tokens);
+    return project(over_blocks(x, qkv, packing), packing.tokens);
   }
   return project(softmax(qkv, packing, state), packing.tokens);
 }

@@ -49,6 +49,8 @@ struct AttentionOptions {
 /// up to 256. Rotary pairs element i with i + D/2 (Su et al. 2021, in the order that Hugging Face
 /// checkpoints use). Xavier-uniform weights, zero biases.
 ///
+/// Mechanisms with gates (gates_of): sigmoid of gate.weight [gates H, E], rows by head.
+///
 /// Learned parts of scores: position_bias [buckets, Hq] of kT5, from zeros; log_scale [Hq] of
 /// `cosine`, the scale is exp of it, at most 100, and begins as 10 (Liu et al. 2022, Swin v2);
 /// sinks [Hq], from zeros.
@@ -76,7 +78,7 @@ class AttentionImpl : public torch::nn::Module {
   at::Tensor project(const at::Tensor& o, int64_t tokens);
   at::Tensor self(const at::Tensor& x, const Packing& packing, AttentionState* state);
   at::Tensor softmax(const at::Tensor& qkv, const Packing& packing, AttentionState* state);
-  at::Tensor over_blocks(const at::Tensor& qkv, const Packing& packing);
+  at::Tensor over_blocks(const at::Tensor& x, const at::Tensor& qkv, const Packing& packing);
 
   int64_t head_dim_;
   std::string pattern_text_;
@@ -84,6 +86,7 @@ class AttentionImpl : public torch::nn::Module {
   at::Tensor slopes_, buckets_;                   // constants
   at::Tensor position_bias_, log_scale_, sinks_;  // parameters
   torch::nn::Linear qkv_{nullptr}, query_{nullptr}, key_value_{nullptr}, output_{nullptr};
+  torch::nn::Linear gate_{nullptr};
 };
 TORCH_MODULE(Attention);
 

@@ -114,22 +114,26 @@ Tensor choose_blocks(const Tensor& q, const Tensor& summaries, const Packing& pa
   const Tensor chosen =
       at::empty({packing.tokens, groups, options.slots}, at::TensorOptions().dtype(at::kLong));
   const int32_t* rows = packing.cu_seqlens.const_data_ptr<int32_t>();
+  const int64_t* own_of = blocks.block_of.const_data_ptr<int64_t>();
   const int32_t* first_block = blocks.cu_blocks.const_data_ptr<int32_t>();
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(2)));
   for (int64_t n = 0; n < packing.documents; ++n) {
     const int64_t width = first_block[n + 1] - first_block[n];
     const Tensor keys =
-        wide(summaries.narrow(0, first_block[n], width)).permute({1, 2, 0});  // [Hkv, D, width]
+        wide(summaries.narrow(0, first_block[n], width)).permute({1, 2, 0}).contiguous();
     const int64_t step = std::max<int64_t>(kTile, kScores / std::max<int64_t>(1, heads * width));
     for (int64_t first = rows[n]; first < rows[n + 1]; first += step) {
       const int64_t count = std::min<int64_t>(step, rows[n + 1] - first);
+      const int64_t own = own_of[first + count - 1] - first_block[n];
+      const int64_t seen = options.causal ? std::max<int64_t>(1, own) : width;
       const Tensor queries = wide(q.narrow(0, first, count)).transpose(0, 1);  // [Hq, count, D]
-      Tensor scores = at::bmm(queries.reshape({kv_heads, group * count, q.size(2)}), keys);
+      Tensor scores =
+          at::bmm(queries.reshape({kv_heads, group * count, q.size(2)}), keys.narrow(2, 0, seen));
       if (options.lse.defined()) {
         const Tensor lse = options.lse.narrow(1, first, count).reshape({kv_heads, -1, 1});
-        scores = scores.mul_(scale).sub_(lse).exp_().view({kv_heads, group, count, width}).sum(1);
+        scores = scores.mul_(scale).sub_(lse).exp_().view({kv_heads, group, count, seen}).sum(1);
       }
-      scores = scores.view({groups, count, width});
+      scores = scores.view({groups, count, seen});
       AT_DISPATCH_FLOATING_TYPES(scores.scalar_type(), "choose_blocks", [&] {
         rank<scalar_t>(scores, first, blocks, first_block[n], options.causal, options.lse.defined(),
                        chosen);

@@ -86,6 +86,8 @@ inline MixerSizes mixer_sizes(Mechanism mechanism, int64_t model_dim, int64_t he
     case Mechanism::kLinear:
     case Mechanism::kMoba:
     case Mechanism::kHMatrix:
+    case Mechanism::kNsa:
+    case Mechanism::kSegmentEncoder:
       break;
   }
   return s;

@@ -11,6 +11,8 @@ namespace {
 
 constexpr MechanismNumber kMobaNumbers[] = {{"block", 64, 1}, {"blocks", 4, 1}};
 constexpr MechanismNumber kHMatrixNumbers[] = {{"block", 64, 2, 2}};
+constexpr MechanismNumber kNsaNumbers[] = {{"block", 64, 1}, {"blocks", 4, 1}, {"window", 128, 1}};
+constexpr MechanismNumber kSegmentNumbers[] = {{"size", 128, 1}};
 
 struct Description {
   Mechanism mechanism;
@@ -47,6 +49,15 @@ constexpr Description kDescriptions[] = {
      "all tokens: those of the own and the adjacent blocks one by one, farther ones in pools of 2, "
      "4, 8, … tokens",
      kHMatrixNumbers},
+    {Mechanism::kNsa, "nsa",
+     "each token and head sees the means of all blocks, the tokens of its own block, of those next "
+     "to it, of the first and of those with the highest weights among the means, `blocks` in all, "
+     "and a window; learned gates weigh the three",
+     kNsaNumbers},
+    {Mechanism::kSegmentEncoder, "segment_encoder",
+     "each token sees its own segment of `size` tokens; the segments' means see each other, and "
+     "what they get is added to their tokens with a learned gate",
+     kSegmentNumbers},
 };
 
 const Description& description_of(Mechanism mechanism) {
@@ -131,6 +142,16 @@ std::string describe_cost(const LayerAttention& attention, int64_t q_len, int64_
     const int64_t keys = causal ? n[0] * 3 / 2 + n[0] * 3 / 4 * (levels - 1) : n[0] * 9 / 2;
     return "blocks: " + text(levels) + " levels, about " + text(std::min(keys, kv_len)) +
            " keys or pools a query and head";
+  }
+  const int64_t blocks = n.empty() ? 0 : (kv_len + n[0] - 1) / n[0];
+  if (attention.mechanism == Mechanism::kNsa) {
+    return "blocks: up to " + text(blocks) + " means, " + text(std::min(n[0] * n[1], kv_len)) +
+           " keys of chosen blocks and " + text(std::min(n[2], kv_len)) +
+           " of a window a query and head";
+  }
+  if (attention.mechanism == Mechanism::kSegmentEncoder) {
+    return "blocks: up to " + text(std::min(n[0], kv_len)) + " keys a query and head, and " +
+           text(blocks) + " means a segment";
   }
   return "linear: " + text(kv_len) + " keys into, " + text(q_len) +
          " queries from a state of fixed size a head";

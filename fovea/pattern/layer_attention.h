@@ -25,12 +25,15 @@ enum class Mechanism : uint8_t {
   kDeltaNet,       ///< delta writes (Yang et al. 2024)
   kGatedDeltaNet,  ///< delta writes and a decay a step (Yang et al. 2025)
   // Softmax over blocks that are chosen or pooled; full or causal, with numbers.
-  kMoba,     ///< the blocks with the nearest mean keys (Lu et al. 2025)
-  kHMatrix,  ///< all tokens, the farther the coarser (Zhu and Soricut 2021)
+  kMoba,            ///< the blocks with the nearest mean keys (Lu et al. 2025)
+  kHMatrix,         ///< all tokens, the farther the coarser (Zhu and Soricut 2021)
+  kNsa,             ///< means of blocks, chosen blocks and a window, with gates (Yuan et al. 2025)
+  kSegmentEncoder,  ///< tokens in segments, segments in the document, with a gate
 };
 
 /// As configs write it: linear, performer, based, hedgehog, retnet, gla, mamba2, deltanet,
-/// gated_deltanet, moba, hmatrix; softmax for kSoftmax, which is never written.
+/// gated_deltanet, moba, hmatrix, nsa, segment_encoder; softmax for kSoftmax, which is never
+/// written.
 const char* name_of(Mechanism mechanism);
 
 /// Whether a layer is an nn::LinearMixer, with projections of its own.
@@ -40,6 +43,11 @@ constexpr bool is_recurrent(Mechanism mechanism) {
 
 /// Whether softmax runs over blocks that are chosen or pooled.
 constexpr bool is_over_blocks(Mechanism mechanism) { return mechanism >= Mechanism::kMoba; }
+
+/// Gates that a layer learns for each head and token beside its projections.
+constexpr int64_t gates_of(Mechanism mechanism) {
+  return mechanism == Mechanism::kNsa ? 3 : mechanism == Mechanism::kSegmentEncoder ? 1 : 0;
+}
 
 /// Whether an encoder's queries may read all keys of a sequence, not only those before them.
 constexpr bool reads_both_sides(Mechanism mechanism) {

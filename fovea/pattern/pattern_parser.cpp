@@ -45,8 +45,8 @@ std::string_view nearest_name(std::string_view name) {
 }
 
 bool is_mechanism(std::string_view name) {
-  for (std::string_view m : {"hierarchical", "additive", "delta", "retention", "linformer",
-                             "nystrom", "compressed", "nsa"}) {
+  for (std::string_view m :
+       {"hierarchical", "additive", "delta", "retention", "linformer", "nystrom", "compressed"}) {
     if (name == m) return true;
   }
   return false;

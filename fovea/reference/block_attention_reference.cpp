@@ -61,6 +61,27 @@ Row attend(const BlockProblem& p, int64_t head, int64_t t,
   return weighted(scores, values, static_cast<size_t>(p.head_dim));
 }
 
+/// Scores of a query with the mean keys of blocks that `sees` allows, and their mean values.
+struct Means {
+  Row scores;
+  std::vector<int64_t> blocks;
+  std::vector<Row> values;
+};
+
+Means means_for(const BlockProblem& p, int64_t head, const Row& q, int64_t size,
+                const std::function<bool(int64_t)>& sees) {
+  const int64_t kv_head = head / (p.heads / p.kv_heads);
+  Means m;
+  for (int64_t b = 0; b * size < p.tokens; ++b) {
+    if (!sees(b)) continue;
+    const int64_t end = std::min((b + 1) * size, p.tokens);
+    m.scores.push_back(score(q, mean(p, p.k, kv_head, b * size, end)));
+    m.values.push_back(mean(p, p.v, kv_head, b * size, end));
+    m.blocks.push_back(b);
+  }
+  return m;
+}
+
 /// The `count` blocks of the highest ranks, equal ones by block; never those of rank -inf.
 std::vector<int64_t> best(const Row& ranks, int64_t count) {
   std::vector<int64_t> order;
@@ -119,6 +140,80 @@ std::vector<double> hmatrix(const BlockProblem& p, int64_t block) {
       }
       const Row row = weighted(scores, values, static_cast<size_t>(p.head_dim));
       o.insert(o.end(), row.begin(), row.end());
+    }
+  }
+  return o;
+}
+
+std::vector<double> nsa(const BlockProblem& p, const std::vector<double>& gates, int64_t block,
+                        int64_t blocks, int64_t window) {
+  const int64_t group = p.heads / p.kv_heads;
+  std::vector<double> o;
+  for (int64_t h = 0; h < p.heads; ++h) {
+    for (int64_t t = 0; t < p.tokens; ++t) {
+      const int64_t own = t / block, count = (p.tokens + block - 1) / block;
+      const auto ended = [&](int64_t b) { return !p.causal || (b + 1) * block <= t + 1; };
+      const auto means_of = [&](int64_t head) {
+        return means_for(p, head, row_of(p, p.q, head, t), block, ended);
+      };
+      const Means own_means = means_of(h);
+      const Row compressed =
+          weighted(own_means.scores, own_means.values, static_cast<size_t>(p.head_dim));
+      Row ranks(static_cast<size_t>(count), -INFINITY);  // weights of all heads of the group
+      for (int64_t b = 0; b < count; ++b) {
+        if (p.causal ? b < own : b != own) ranks[static_cast<size_t>(b)] = 0;
+      }
+      for (int64_t head = h / group * group; head < (h / group + 1) * group; ++head) {
+        const Means m = means_of(head);
+        double total = 0;
+        for (const double s : m.scores) total += std::exp(s);
+        for (size_t i = 0; i < m.blocks.size(); ++i) {
+          ranks[static_cast<size_t>(m.blocks[i])] += std::exp(m.scores[i]) / total;
+        }
+      }
+      for (int64_t b = 0; b < count; ++b) {
+        double& rank = ranks[static_cast<size_t>(b)];
+        if (std::abs(b - own) == 1) {
+          rank += 2000;
+        } else if (b == 0) {
+          rank += 1000;
+        }
+      }
+      const std::vector<int64_t> chosen = best(ranks, blocks - 1);
+      const auto past = [&](int64_t j) { return !p.causal || j <= t; };
+      const Row selected = attend(p, h, t, [&](int64_t j) {
+        return past(j) && (j / block == own ||
+                           std::find(chosen.begin(), chosen.end(), j / block) != chosen.end());
+      });
+      const Row near = attend(p, h, t, [&](int64_t j) {
+        return past(j) && std::abs(t - j) <= (p.causal ? window - 1 : window / 2);
+      });
+      const double* g = gates.data() + (h * p.tokens + t) * 3;
+      for (size_t c = 0; c < near.size(); ++c) {
+        o.push_back(g[0] * compressed[c] + g[1] * selected[c] + g[2] * near[c]);
+      }
+    }
+  }
+  return o;
+}
+
+std::vector<double> segment_encoder(const BlockProblem& p, const std::vector<double>& gate,
+                                    int64_t size) {
+  std::vector<double> o;
+  for (int64_t h = 0; h < p.heads; ++h) {
+    for (int64_t t = 0; t < p.tokens; ++t) {
+      const int64_t own = t / size;
+      const Row inside =
+          attend(p, h, t, [&](int64_t j) { return j / size == own && (!p.causal || j <= t); });
+      const Row query = p.causal
+                            ? row_of(p, p.q, h, t)
+                            : mean(p, p.q, h, own * size, std::min((own + 1) * size, p.tokens));
+      const Means m = means_for(p, h, query, size,
+                                [&](int64_t b) { return !p.causal || (b + 1) * size <= t + 1; });
+      const Row summary = weighted(m.scores, m.values, static_cast<size_t>(p.head_dim));
+      for (size_t c = 0; c < summary.size(); ++c) {
+        o.push_back(inside[c] + gate[static_cast<size_t>(h * p.tokens + t)] * summary[c]);
+      }
     }
   }
   return o;

@@ -23,4 +23,12 @@ std::vector<double> moba(const BlockProblem& problem, int64_t block, int64_t blo
 /// adjacent blocks of `block` pools: [Hq, T, D]. Causal: j ≤ i, and q_i as it is.
 std::vector<double> hmatrix(const BlockProblem& problem, int64_t block);
 
+/// The three branches of nn::nsa (fovea/nn/block_attention.h), gates [Hq, T, 3]: [Hq, T, D].
+std::vector<double> nsa(const BlockProblem& problem, const std::vector<double>& gates,
+                        int64_t block, int64_t blocks, int64_t window);
+
+/// nn::segment_encoder, gate [Hq, T]: [Hq, T, D].
+std::vector<double> segment_encoder(const BlockProblem& problem, const std::vector<double>& gate,
+                                    int64_t size);
+
 }  // namespace fovea::reference

@@ -106,7 +106,8 @@ awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "recurrent: accuracy $
   --repeat 1 --seconds 0 --json | grep -q '"recurrence":"gated_delta"' || fail "bench --recurrence"
 
 # Softmax over blocks that are chosen or pooled.
-over_blocks=${tiny/window(4)|global(1)/moba(4,2)}
+over_blocks=${tiny/window(4)|global(1)/moba(4,2),hmatrix(4),nsa(4,3,6),segment_encoder(6)}
+over_blocks=${over_blocks/layers 1/layers 4}
 # shellcheck disable=SC2086
 "$fovea" train --train train.jsonl --valid valid.jsonl --out over_blocks $over_blocks --train.epochs 6 \
   --model.attention_dropout 0.1 2> err.txt || { cat err.txt; fail "train with layers over blocks"; }
@@ -114,9 +115,12 @@ accuracy=$("$fovea" eval --model over_blocks --data test.jsonl --json 2> err.txt
   sed 's/.*"accuracy":\([0-9.]*\).*/\1/')
 awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "over blocks: accuracy $accuracy, not > 0.95"
 "$fovea" info --model over_blocks | grep -q "attention of layer 0 *moba(4,2)$" || fail "info: no moba layer"
+"$fovea" info --model over_blocks | grep -q "attention of layer 2 *nsa(4,3,6)$" || fail "info: no nsa layer"
 "$fovea" plan --attention 'moba(16,2,causal)' --length 64 --explain > plan.txt
 grep -q "^cost   blocks: up to 32 keys a query and head, of 4 blocks" plan.txt || fail "plan: the cost of moba"
 grep -q "^moba(16,2,causal): each token" plan.txt || fail "plan does not explain moba"
+"$fovea" plan --attention 'hmatrix(64)' --length 1024 | grep -q "^cost   blocks: 4 levels, about 288 keys" ||
+  fail "plan: the cost of hmatrix"
 
 # What is done to scores: trains, is saved with what it learned, loaded and named.
 # shellcheck disable=SC2086

@@ -26,7 +26,7 @@ value() { sed 's/.*"'"$1"'":\([0-9.e+-]*\).*/\1/' "$2"; }
 
 # The first letter is one of 8; where a text ends takes ln 41 + 1 nats of one who cannot count. So a
 # model that knows the cycle has a perplexity of exp((ln 8 + ln 41 + 1) / 41) = 1.18 or less.
-for attention in 'moba(4,3,causal)' auto 'window(4,0), linear(causal)'; do
+for attention in 'moba(4,3,causal), nsa(4,3,4,causal)' auto 'window(4,0), linear(causal)'; do
   "${lm[@]}" --train train.txt --valid valid.txt --attention "$attention" --train.epochs 6 \
     --out model --overwrite > out.txt 2> err.txt || { cat err.txt; fail "train with $attention"; }
   [ -s out.txt ] && fail "train writes to stdout"

@@ -18,6 +18,7 @@ struct Shape {
   std::string positions = "rotary";
   int64_t kv_heads = 4;
   std::string scores = "";
+  bool incremental = true;
 };
 
 inline void PrintTo(const Shape& shape, std::ostream* out) {
@@ -80,6 +81,10 @@ inline std::vector<Shape> causal_shapes() {
           Shape{"mamba2"},
           Shape{"deltanet"},
           Shape{"gated_deltanet"},
+          Shape{"moba(8,3,causal)", "rotary", 2, "", false},
+          Shape{"hmatrix(8,causal)", "rotary", 4, "", false},
+          Shape{"nsa(8,3,16,causal)", "rotary", 2, "", false},
+          Shape{"segment_encoder(16,causal)", "rotary", 4, "", false},
           Shape{"window(7,0), gated_deltanet", "learned"},
           Shape{"causal", "none", 2, "alibi"},
           Shape{"window(20,0)", "none", 4, "t5"},

@@ -174,7 +174,7 @@ TEST(TextClassifierConfigTest, AttentionIsParsed) {
       HasSubstr("run.toml: field \"attention\": expected heads that are a multiple of the 3 "
                 "patterns of per_head, found 4 heads in \"per_head(full,causal,"));
   EXPECT_EQ(invalid([](C& c) { c.attention = "per_head(full, causal)"; }), "no error");
-  EXPECT_EQ(invalid([](C& c) { c.attention = "moba(16,2), full"; }), "no error");
+  EXPECT_EQ(invalid([](C& c) { c.attention = "moba(16,2), hmatrix, full"; }), "no error");
   EXPECT_THAT(invalid([](C& c) { c.attention = "moba(16)"; }), HasSubstr("moba(block,blocks)"));
   EXPECT_THAT(invalid([](C& c) {
                 c.attention = "moba";

@@ -33,8 +33,9 @@ PackedBatch batch_of(const std::vector<int64_t>& lengths) {
 }
 
 TEST(TextClassifierTest, ParametersOfEveryMechanismAreTheSpecs) {
-  for (const char* attention : {"linear", "performer", "based", "hedgehog", "retnet", "gla",
-                                "mamba2", "deltanet", "gated_deltanet", "window(4), gla"}) {
+  for (const char* attention :
+       {"linear", "performer", "based", "hedgehog", "retnet", "gla", "mamba2", "deltanet",
+        "gated_deltanet", "window(4), gla", "nsa(4,2,8), segment_encoder(4), moba(4,2)"}) {
     auto config = example();
     config.attention = attention;
     config.heads = config.kv_heads = 2;

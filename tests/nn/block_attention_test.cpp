@@ -19,13 +19,13 @@ constexpr int64_t kHeads = 4, kKvHeads = 2, kDim = 16, kBlock = 8;
 const std::vector<int64_t> kLengths = {37, 1, 64, 8, 90};
 
 struct Inputs {
-  at::Tensor q, k, v;
+  at::Tensor q, k, v, gates;  // gates [T, H, 3]
   Packing packing;
 
-  std::vector<at::Tensor> tensors() const { return {q, k, v}; }
+  std::vector<at::Tensor> tensors() const { return {q, k, v, gates}; }
   Inputs to(at::ScalarType type) const {
     const auto as = [&](const at::Tensor& x) { return x.detach().to(type).requires_grad_(); };
-    return {as(q), as(k), as(v), packing};
+    return {as(q), as(k), as(v), as(gates), packing};
   }
   Inputs document(int64_t n) const {
     const int64_t begin = packing.cu_seqlens[n].item<int64_t>();
@@ -33,7 +33,7 @@ struct Inputs {
     const auto part = [&](const at::Tensor& x) {
       return x.detach().narrow(0, begin, length).clone().requires_grad_();
     };
-    return {part(q), part(k), part(v), packing_of({length})};
+    return {part(q), part(k), part(v), part(gates), packing_of({length})};
   }
 };
 
@@ -44,11 +44,14 @@ Inputs random_inputs(const std::vector<int64_t>& lengths, uint64_t seed = 1) {
   const auto random = [&](int64_t heads) {
     return torch::randn({packing.tokens, heads, kDim}).to(torch::kBFloat16).to(torch::kDouble);
   };
-  return Inputs{random(kHeads), random(kKvHeads), random(kKvHeads), packing}.to(torch::kDouble);
+  const at::Tensor gates = torch::sigmoid(random(kHeads).narrow(2, 0, 3)).to(torch::kBFloat16);
+  return Inputs{random(kHeads), random(kKvHeads), random(kKvHeads), gates, packing}.to(
+      torch::kDouble);
 }
 
 using Run = std::function<at::Tensor(const Inputs&)>;
-using Oracle = std::function<std::vector<double>(const reference::BlockProblem&)>;
+using Values = std::vector<double>;
+using Oracle = std::function<Values(const reference::BlockProblem&, const Values& gates)>;
 
 struct Case {
   std::string name;
@@ -59,22 +62,45 @@ struct Case {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
+  using Problem = reference::BlockProblem;
   for (const bool causal : {false, true}) {
-    const std::string suffix = causal ? " causal" : "";
-    for (const int64_t block : {4, 8, 64}) {
-      all.push_back(
-          {"hmatrix" + std::to_string(block) + suffix, causal,
-           [=](const Inputs& in) { return hmatrix(in.q, in.k, in.v, in.packing, block, causal); },
-           [=](const reference::BlockProblem& p) { return reference::hmatrix(p, block); }});
-    }
+    const auto add = [&](const std::string& name, Run run, Oracle oracle) {
+      all.push_back({name + (causal ? " causal" : ""), causal, std::move(run), std::move(oracle)});
+    };
     for (const int64_t blocks : {1, 3, 20}) {
-      all.push_back(
-          {"moba" + std::to_string(blocks) + suffix, causal,
-           [=](const Inputs& in) {
-             return moba(in.q, in.k, in.v, in.packing, kBlock, blocks, causal);
-           },
-           [=](const reference::BlockProblem& p) { return reference::moba(p, kBlock, blocks); }});
+      add(
+          "moba" + std::to_string(blocks),
+          [=](const Inputs& in) {
+            return moba(in.q, in.k, in.v, in.packing, kBlock, blocks, causal);
+          },
+          [=](const Problem& p, const Values&) { return reference::moba(p, kBlock, blocks); });
     }
+    for (const int64_t block : {4, 8, 64}) {
+      add(
+          "hmatrix" + std::to_string(block),
+          [=](const Inputs& in) { return hmatrix(in.q, in.k, in.v, in.packing, block, causal); },
+          [=](const Problem& p, const Values&) { return reference::hmatrix(p, block); });
+    }
+    for (const int64_t blocks : {1, 5}) {
+      add(
+          "nsa" + std::to_string(blocks),
+          [=](const Inputs& in) {
+            return nsa(in.q, in.k, in.v, in.gates, in.packing, kBlock, blocks, 11, causal);
+          },
+          [=](const Problem& p, const Values& gates) {
+            return reference::nsa(p, gates, kBlock, blocks, 11);
+          });
+    }
+    add(
+        "segment_encoder",
+        [=](const Inputs& in) {
+          return segment_encoder(in.q, in.k, in.v, in.gates.narrow(2, 0, 1), in.packing, 7, causal);
+        },
+        [=](const Problem& p, const Values& gates) {
+          Values first;
+          for (size_t i = 0; i < gates.size(); i += 3) first.push_back(gates[i]);
+          return reference::segment_encoder(p, first, 7);
+        });
   }
   return all;
 }
@@ -86,21 +112,27 @@ at::Tensor expected(const Case& c, const Inputs& in) {
     const Inputs one = in.document(n);
     const auto values = [](const at::Tensor& x) {
       const at::Tensor dense = x.detach().transpose(0, 1).to(torch::kDouble).contiguous();
-      return std::vector<double>(dense.const_data_ptr<double>(),
-                                 dense.const_data_ptr<double>() + dense.numel());
+      return Values(dense.const_data_ptr<double>(), dense.const_data_ptr<double>() + dense.numel());
     };
-    const std::vector<double> o = c.oracle({kHeads, kKvHeads, one.packing.tokens, kDim,
-                                            values(one.q), values(one.k), values(one.v), c.causal});
+    const Values o = c.oracle({kHeads, kKvHeads, one.packing.tokens, kDim, values(one.q),
+                               values(one.k), values(one.v), c.causal},
+                              values(one.gates));
     documents.push_back(
         torch::tensor(o, torch::kDouble).view({kHeads, one.packing.tokens, kDim}).transpose(0, 1));
   }
   return torch::cat(documents);
 }
 
+/// Of q, k, v and the gates, zeros where they have no part.
 std::vector<at::Tensor> gradients(const Case& c, const Inputs& in, const at::Tensor& d_o) {
   const at::Tensor o = c.run(in);
-  return torch::autograd::grad({o}, in.tensors(), {d_o.to(o.scalar_type())}, {}, false,
-                               /*allow_unused=*/false);
+  const std::vector<at::Tensor> inputs = in.tensors();
+  auto result = torch::autograd::grad({o}, inputs, {d_o.to(o.scalar_type())}, {}, false,
+                                      /*allow_unused=*/true);
+  for (size_t i = 0; i < result.size(); ++i) {
+    if (!result[i].defined()) result[i] = torch::zeros_like(inputs[i]);
+  }
+  return result;
 }
 
 TEST(BlockAttentionTest, IsItsDefinitionInEachDocument) {
@@ -127,12 +159,12 @@ TEST(BlockAttentionTest, GradientsAreDifferences) {
         const torch::NoGradGuard no_grad;
         std::vector<at::Tensor> x = in.tensors();
         x[i] = x[i] + step * u;
-        return (c.run({x[0], x[1], x[2], in.packing}) * d_o).sum().item<double>();
+        return (c.run({x[0], x[1], x[2], x[3], in.packing}) * d_o).sum().item<double>();
       };
       constexpr double kStep = 1e-6;  // cubic error 1e-12 of it, rounding 1e-16 / 1e-6
       const double slope = (shifted(kStep) - shifted(-kStep)) / (2 * kStep);
       EXPECT_NEAR((exact[i] * u).sum().item<double>(), slope,
-                  1e-6 * (u.norm() * exact[i].norm()).item<double>())
+                  1e-6 * (u.norm() * exact[i].norm()).item<double>() + 1e-12)
           << "gradient " << i;
     }
     expect_same_gradients(gradients(c, in.to(torch::kFloat), d_o), exact, kF32);
@@ -171,7 +203,7 @@ TEST(BlockAttentionTest, CausalFormsKeepEveryBitBeforeAChange) {
       Inputs changed = random_inputs({30, 150}, 9).to(type);
       {
         const torch::NoGradGuard no_grad;
-        for (size_t i = 0; i < 3; ++i) {
+        for (size_t i = 0; i < 4; ++i) {
           changed.tensors()[i].narrow(0, 0, first).copy_(in.tensors()[i].narrow(0, 0, first));
         }
       }
@@ -226,7 +258,8 @@ TEST(BlockAttentionTest, IsALayerOfItsMechanism) {
   EXPECT_LT(distance(layer(x, packing), full(x, packing)), kF32);
   const Packing longer = packing_of({39});
   EXPECT_GT(distance(layer(x, longer), full(x, longer)), 1e-3);
-  // Autocast: choices in float32 all the same. Projections, attention, output: 4 roundings each way.
+  // Autocast: choices in float32 all the same. Projections, attention, output: 4 roundings each
+  // way.
   at::autocast::set_autocast_enabled(at::kCPU, true);
   at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
   const at::Tensor lower = layer(x, packing);
@@ -246,6 +279,21 @@ TEST(BlockAttentionTest, RefusesWhatCannotBe) {
   EXPECT_THROW(Attention(with({64, 3}).pattern(Pattern::parse("window(3)"))), InputError);
   EXPECT_THROW(Attention(with({64, 3}).sinks(true)), InputError);
   EXPECT_EQ(Attention(with({}))->options.numbers(), (std::vector<int64_t>{64, 4}));
+}
+
+TEST(BlockAttentionTest, LayersWithGatesLearnThem) {
+  for (const Mechanism mechanism : {Mechanism::kNsa, Mechanism::kSegmentEncoder}) {
+    torch::manual_seed(5);
+    Attention layer(AttentionOptions().model_dim(32).heads(2).mechanism(mechanism).numbers(
+        mechanism == Mechanism::kNsa ? std::vector<int64_t>{4, 3, 6} : std::vector<int64_t>{5}));
+    layer(torch::randn({40, 32}), packing_of({30, 10})).square().sum().backward();
+    const auto parameters = layer->named_parameters();
+    EXPECT_EQ(parameters["gate.weight"].size(0), 2 * gates_of(mechanism));
+    for (const auto& p : parameters) {
+      if (p.key() == "qkv.bias") continue;  // keys' biases change nothing
+      EXPECT_GT(p.value().grad().abs().min().item<double>(), 0) << name_of(mechanism) << p.key();
+    }
+  }
 }
 
 }  // namespace

@@ -212,6 +212,10 @@ TEST(LayerAttention, MechanismsTakeNumbers) {
                   "moba(64,4,causal)", "moba(8,1)"));
   EXPECT_EQ(parse_layers("moba(32,3,causal)", 1)[0],
             (LayerAttention{Mechanism::kMoba, Pattern::parse("causal"), {32, 3}}));
+  EXPECT_THAT(layer_texts("hmatrix(32), nsa, nsa(16,4,32,causal), segment_encoder(causal)", 4),
+              ElementsAre("hmatrix(32)", "nsa(64,4,128)", "nsa(16,4,32,causal)",
+                          "segment_encoder(128,causal)"));
+  EXPECT_THAT(error_of_layers("hmatrix(7)"), HasSubstr("at least 2 and a multiple of 2, got 7"));
   EXPECT_THAT(error_of_layers("moba(32)"), HasSubstr("expected moba(block,blocks), got 1 number"));
   EXPECT_THAT(error_of_layers("moba(1,2,3)"), HasSubstr("got 3 numbers"));
   EXPECT_THAT(error_of_layers("moba(0,2)"), HasSubstr("block at least 1, got 0"));
