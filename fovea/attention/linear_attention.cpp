@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <new>
 
-#include "fovea/attention/conditions.h"
 #include "fovea/attention/launch.h"
+#include "fovea/attention/linear_launch.h"
 #include "fovea/attention/scratch.h"
-#include "fovea/kernels/attention/engine.h"
 
 namespace fovea {
 namespace {
@@ -20,16 +18,12 @@ int64_t sequences_of(const LinearAttentionProblem& p) {
   return p.cu_seqlens_q.empty() ? p.q.shape[0] : static_cast<int64_t>(p.cu_seqlens_q.size()) - 1;
 }
 
-DType state_type(const LinearAttentionProblem& p) {
-  return p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
-}
-
 // ---- conditions --------------------------------------------------------------------------------
 
 void expect_state(Conditions& c, const char* name, const TensorView& t,
                   const LinearAttentionProblem& p) {
   const int64_t columns = p.v.shape[3] + (p.normalise ? 1 : 0);
-  c.expect_type(name, t, state_type(p));
+  c.expect_type(name, t, linear_state_type(p.q.dtype));
   c.expect_shape(name, t, p.normalise ? "[N, H, D, Dv + 1]" : "[N, H, D, Dv]", 4, sequences_of(p),
                  p.q.shape[1], p.q.shape[3], columns);
   const int64_t dense[4] = {t.shape[1] * t.shape[2] * t.shape[3], t.shape[2] * t.shape[3],
@@ -39,16 +33,6 @@ void expect_state(Conditions& c, const char* name, const TensorView& t,
       return c.add(std::string("a contiguous ") + name,
                    "stride " + std::to_string(t.strides[i]) + " of dimension " + std::to_string(i));
     }
-  }
-}
-
-void expect_bounds(Conditions& c, const char* name, std::span<const int32_t> bounds, int64_t rows) {
-  if (bounds.empty() || bounds.front() != 0 || bounds.back() != rows ||
-      !std::is_sorted(bounds.begin(), bounds.end())) {
-    c.add(std::string(name) + " that ascends from 0 to " + std::to_string(rows),
-          bounds.empty() ? "none"
-                         : "one from " + std::to_string(bounds.front()) + " to " +
-                               std::to_string(bounds.back()));
   }
 }
 
@@ -78,7 +62,7 @@ void expect_problem(Conditions& c, const LinearAttentionProblem& p) {
   expect_sequences(c, p);
   if (!p.decay.empty()) {
     if (!p.causal) c.add("no decay unless causal", "a decay");
-    c.expect_type("decay", p.decay, state_type(p));
+    c.expect_type("decay", p.decay, linear_state_type(p.q.dtype));
     const bool by_channel = p.decay.shape[3] != 1;
     c.expect_shape("decay", p.decay, by_channel ? "[B, H, S, D]" : "[B, H, S]", by_channel ? 4 : 3,
                    q.shape[0], q.shape[1], k.shape[2], by_channel ? q.shape[3] : 1);
@@ -89,7 +73,7 @@ void expect_problem(Conditions& c, const LinearAttentionProblem& p) {
   if (!p.beta.empty()) {
     if (!p.causal) c.add("no delta writes unless causal", "a beta");
     if (p.normalise) c.add("no normaliser with delta writes", "normalise");
-    c.expect_type("beta", p.beta, state_type(p));
+    c.expect_type("beta", p.beta, linear_state_type(p.q.dtype));
     c.expect_shape("beta", p.beta, "[B, H, S]", 3, q.shape[0], q.shape[1], k.shape[2], 1);
   }
   if (!p.initial_state.empty()) expect_state(c, "initial_state", p.initial_state, p);
@@ -108,7 +92,7 @@ void expect_outputs(Conditions& c, const LinearAttentionProblem& p,
   c.expect_shape("o", out.o, "[B, H, Sq, Dv]", 4, q.shape[0], q.shape[1], q.shape[2], p.v.shape[3]);
   if (p.normalise) {
     c.expect_data("denominator", out.denominator);
-    c.expect_type("denominator", out.denominator, state_type(p));
+    c.expect_type("denominator", out.denominator, linear_state_type(p.q.dtype));
     c.expect_shape("denominator", out.denominator, "[B, H, Sq]", 3, q.shape[0], q.shape[1],
                    q.shape[2], 1);
   }
@@ -169,18 +153,6 @@ std::vector<Task> make_tasks(const LinearAttentionProblem& p) {
   return tasks;
 }
 
-kernels::LinearRows rows_of(const TensorView& t, const Task& task, int64_t begin) {
-  const int64_t offset =
-      task.batch * t.strides[0] + task.head * t.strides[1] + begin * t.strides[2];
-  return {static_cast<char*>(t.data) + offset * size_of(t.dtype), t.strides[2]};
-}
-
-template <typename T>
-kernels::LinearValues<T> values_of(const TensorView& t, const Task& task, int64_t begin) {
-  if (t.empty()) return {};
-  return {t.row<T>(task.batch, task.head, begin), t.strides[2]};
-}
-
 template <typename T>
 T* state_of(const TensorView& t, const Task& task) {
   if (t.empty()) return nullptr;
@@ -202,14 +174,15 @@ LinearHead<T> head_of(const LinearAttentionProblem& p, const LinearAttentionOutp
   head.normalise = p.normalise;
   head.scale = static_cast<T>(p.scale);
   head.eps = static_cast<T>(p.eps);
-  head.q = rows_of(p.q, task, task.q_begin);
-  head.k = rows_of(p.k, task, task.k_begin);
-  head.v = rows_of(p.v, task, task.k_begin);
-  head.o = rows_of(out.o, task, task.q_begin);
-  head.decay = values_of<const T>(p.decay, task, task.k_begin);
+  head.q = rows_at(p.q, task.batch, task.head, task.q_begin);
+  head.k = rows_at(p.k, task.batch, task.head, task.k_begin);
+  head.v = rows_at(p.v, task.batch, task.head, task.k_begin);
+  head.o = rows_at(out.o, task.batch, task.head, task.q_begin);
+  head.decay = values_at<const T>(p.decay, task.batch, task.head, task.k_begin);
   head.decay_by_channel = !p.decay.empty() && p.decay.shape[3] != 1;
-  head.beta = values_of<const T>(p.beta, task, task.k_begin);
-  head.denominator = values_of<T>(p.normalise ? out.denominator : TensorView{}, task, task.q_begin);
+  head.beta = values_at<const T>(p.beta, task.batch, task.head, task.k_begin);
+  head.denominator = values_at<T>(p.normalise ? out.denominator : TensorView{}, task.batch,
+                                  task.head, task.q_begin);
   head.initial_state = state_of<T>(p.initial_state, task);
   head.final_state = state_of<T>(out.final_state, task);
   return head;
@@ -267,30 +240,17 @@ void backward(const LinearAttentionProblem& p, const LinearAttentionOutputs& out
               const LinearAttentionGradients& g, const LinearKernels<T>& kernels) {
   const auto body = [&](const LinearHead<T>& head, const Task& task) {
     LinearHeadGradients<T> gradients;
-    gradients.d_o = rows_of(g.d_o, task, task.q_begin);
-    gradients.d_q = rows_of(g.d_q, task, task.q_begin);
-    gradients.d_k = rows_of(g.d_k, task, task.k_begin);
-    gradients.d_v = rows_of(g.d_v, task, task.k_begin);
-    gradients.d_decay = values_of<T>(g.d_decay, task, task.k_begin);
-    gradients.d_beta = values_of<T>(g.d_beta, task, task.k_begin);
+    gradients.d_o = rows_at(g.d_o, task.batch, task.head, task.q_begin);
+    gradients.d_q = rows_at(g.d_q, task.batch, task.head, task.q_begin);
+    gradients.d_k = rows_at(g.d_k, task.batch, task.head, task.k_begin);
+    gradients.d_v = rows_at(g.d_v, task.batch, task.head, task.k_begin);
+    gradients.d_decay = values_at<T>(g.d_decay, task.batch, task.head, task.k_begin);
+    gradients.d_beta = values_at<T>(g.d_beta, task.batch, task.head, task.k_begin);
     gradients.d_final_state = state_of<T>(g.d_final_state, task);
     gradients.d_initial_state = state_of<T>(g.d_initial_state, task);
     kernels.backward(head, gradients);
   };
   for_each_head<T>(p, out, 3 * flop_per_step(p), backward_scratch<T>, body);
-}
-
-/// Runs `body` with the engine; a failed allocation becomes a status.
-template <typename Body>
-Status run(const LinearAttentionProblem& p, const Body& body) {
-  try {
-    body(kernels::engine_for(p.q.dtype == DType::kF64 ? DType::kF64 : DType::kF32));
-  } catch (const std::bad_alloc&) {
-    return {ErrorCode::kFailed, "linear_attention: no memory for the scratch of this problem"};
-  } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set
-    return {error.code(), error.what()};
-  }
-  return {};
 }
 
 }  // namespace
@@ -306,7 +266,7 @@ std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
 Status linear_attention_forward(const LinearAttentionProblem& problem,
                                 const LinearAttentionOutputs& outputs) {
   if (const auto unmet = unmet_conditions(problem, outputs); !unmet.empty()) return invalid(unmet);
-  return run(problem, [&](const kernels::Engine& engine) {
+  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
     problem.q.dtype == DType::kF64 ? forward(problem, outputs, *engine.linear_f64)
                                    : forward(problem, outputs, *engine.linear_f32);
   });
@@ -325,7 +285,7 @@ Status linear_attention_step(const LinearAttentionProblem& problem,
     c.add("an initial and a final state", "none");
   }
   if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
-  return run(problem, [&](const kernels::Engine& engine) {
+  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
     problem.q.dtype == DType::kF64 ? step(problem, outputs, *engine.linear_f64)
                                    : step(problem, outputs, *engine.linear_f32);
   });
@@ -339,7 +299,7 @@ Status linear_attention_backward(const LinearAttentionProblem& problem,
   expect_outputs(c, problem, outputs);
   expect_gradients(c, problem, outputs, gradients);
   if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
-  return run(problem, [&](const kernels::Engine& engine) {
+  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
     problem.q.dtype == DType::kF64 ? backward(problem, outputs, gradients, *engine.linear_f64)
                                    : backward(problem, outputs, gradients, *engine.linear_f32);
   });

@@ -2,7 +2,8 @@
 
 // Backward of linear attention with additive writes for one head. With G = r_i d_o (r_i = scale, or
 // 1/den under the normaliser) and c_i = -r_i (d_o · o) the gradient of a denominator (0 without),
-// the chunk form is
+// the chunk form is as follows. Joined to other keys r_i is e^(gain - lse), o and lse those of all
+// keys, and c_i = r_i (d_lse - d_o · o); the gain, a logarithm of weights, gets q_i · dq_i.
 //
 //     P = w ∘ (G Vᵀ + c 1ᵀ)                        gradient of A = w ∘ (Q Kᵀ)
 //     dQ = e ∘ (G Sᵀ + c zᵀ) + P K                 forwards over the chunks, with their states
@@ -47,6 +48,7 @@ class LinearBackward {
     scaled_ = panels_.take(kC, d_);
     d_den_ = panels_.take(1, kC);
     dots_ = panels_.take(1, kC);
+    held_ = panels_.take(kC, HWY_MAX(d_, dv_));
     clear(scores_, kC * kC);
     clear(d_scores_, kC * kC);
   }
@@ -96,8 +98,18 @@ class LinearBackward {
     if (h_.causal) decay_.add_keys(d_scores_, k_, rows, out_);
     load_features(h_, h_.q, first, rows, q_, d_);
     d_decay_.set_read(q_, out_, first, rows);
+    if (h_.lse.data) gain_gradients(first, rows);
     times_slope(h_, q_, rows, d_, out_);
-    store_chunk(h_, out_, d_, first, rows, h_.head_dim, g_.d_q);
+    store(g_.add_q, out_, d_, first, rows, h_.head_dim, g_.d_q);
+  }
+
+  void gain_gradients(int64_t first, int rows) {
+    clear(dots_, kC);
+    row_dots(q_, d_, out_, d_, rows, h_.head_dim, dots_);
+    for (int i = 0; i < rows; ++i) {
+      T* at = g_.d_gain.data + (first + i) * g_.d_gain.stride;
+      *at = g_.add_q ? *at + dots_[i] : dots_[i];
+    }
   }
 
   // ---- backwards: gradients of states, dK, dV ---------------------------------------------------
@@ -168,7 +180,7 @@ class LinearBackward {
                                               decay_.to_end(k_, rows, scaled_), d_, state_, dv_,
                                               out_, dv_, ahead);
     if (h_.causal) add_from_queries(scores_, d_num_, rows, h_.value_dim, dv_, out_);
-    store_chunk(h_, out_, dv_, first, rows, h_.value_dim, g_.d_v);
+    store(g_.add_k, out_, dv_, first, rows, h_.value_dim, g_.d_v);
   }
 
   void key_gradients(int64_t first, int rows, Ahead<T>* ahead) {
@@ -180,7 +192,12 @@ class LinearBackward {
     d_decay_.add_written(k_, out_, first, rows);
     d_decay_.sum_up(first, rows);
     times_slope(h_, k_, rows, d_, out_);
-    store_chunk(h_, out_, d_, first, rows, h_.head_dim, g_.d_k);
+    store(g_.add_k, out_, d_, first, rows, h_.head_dim, g_.d_k);
+  }
+
+  void store(bool add, T* panel, int ld, int64_t first, int rows, int dim, const LinearRows& x) {
+    add ? add_chunk(h_, panel, ld, first, rows, dim, x, held_)
+        : store_chunk(h_, panel, ld, first, rows, dim, x);
   }
 
   // ---- both ------------------------------------------------------------------------------------
@@ -208,12 +225,33 @@ class LinearBackward {
       load_chunk(h_, h_.o, first, rows, h_.value_dim, out_, dv_);
       row_dots(d_num_, dv_, out_, dv_, rows, dv_, d_den_);
     }
+    h_.lse.data ? joined_weights(first, rows) : own_weights(first, rows);
+    scale_rows(dots_, rows, dv_, d_num_);
+  }
+
+  void own_weights(int64_t first, int rows) {
     for (int i = 0; i < rows; ++i) {
       dots_[i] = h_.normalise ? inverse(h_.denominator.data[(first + i) * h_.denominator.stride])
                               : h_.scale;
       d_den_[i] *= -dots_[i];
     }
-    scale_rows(dots_, rows, dv_, d_num_);
+  }
+
+  /// The exponent has a bound where the memory, then without weight, would be taken times infinity.
+  void joined_weights(int64_t first, int rows) {
+    const Tag<T> d;
+    clear(dots_, kC);
+    for (int i = 0; i < rows; ++i) {
+      const int64_t at = first + i;
+      const T gain = h_.gain.data[at * h_.gain.stride], lse = h_.lse.data[at * h_.lse.stride];
+      dots_[i] = gain == -std::numeric_limits<T>::infinity() ? gain : gain - lse;
+      d_den_[i] = (g_.d_lse.data ? g_.d_lse.data[at * g_.d_lse.stride] : T{0}) - d_den_[i];
+    }
+    for (int i = 0; i < kC; i += kLanesOf<T>) {
+      const auto weight = exp<T>(hn::Min(hn::Load(d, dots_ + i), hn::Set(d, T{80})));
+      hn::Store(weight, d, dots_ + i);
+      hn::Store(hn::Mul(weight, hn::Load(d, d_den_ + i)), d, d_den_ + i);
+    }
   }
 
   /// Sᵀ = total · Sᵀ + Xᵀ Y,  z = total · z + Yᵀ c; X rows of values, Y of features. A null c is
@@ -245,7 +283,7 @@ class LinearBackward {
   T* state_t_;  ///< [Dv, D] Sᵀ, later dSᵀ
   T* state_;    ///< [D, Dv] dS
   T *z_, *q_, *k_, *v_panel_, *d_num_, *out_, *scaled_, *q_t_, *d_num_t_, *scores_, *d_scores_,
-      *d_den_, *dots_;
+      *d_den_, *dots_, *held_;
   ChunkRows<T> v_;
 };
 

@@ -137,6 +137,18 @@ HWY_INLINE void store_chunk(const LinearHead<T>& head, const T* panel, int ld, i
   store_rows<T>(panel, ld, rows, dim, T{1}, data, head.dtype, x.stride);
 }
 
+/// Adds to what is there, which `held` [kC, ld] takes on the way.
+template <typename T>
+HWY_INLINE void add_chunk(const LinearHead<T>& head, T* panel, int ld, int64_t first, int rows,
+                          int dim, const LinearRows& x, T* held) {
+  const Tag<T> d;
+  load_chunk(head, x, first, rows, dim, held, ld);
+  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(rows) * ld; i += kLanesOf<T>) {
+    hn::Store(hn::Add(hn::Load(d, panel + i), hn::Load(d, held + i)), d, panel + i);
+  }
+  store_chunk(head, panel, ld, first, rows, dim, x);
+}
+
 /// Row r times factor[r].
 template <typename T>
 HWY_INLINE void store_scaled_chunk(const LinearHead<T>& head, const T* panel, int ld,
@@ -150,13 +162,17 @@ HWY_INLINE void store_scaled_chunk(const LinearHead<T>& head, const T* panel, in
 }
 
 template <typename T>
+HWY_INLINE Vec<T> exp(Vec<T> x) {
+  return exp2(hn::Mul(x, hn::Set(Tag<T>(), static_cast<T>(1.4426950408889634074))));
+}
+
+template <typename T>
 HWY_INLINE Vec<T> feature(FeatureMap map, Vec<T> x) {
   const Tag<T> d;
   if (map == FeatureMap::kRelu) {  // keeps NaN
     return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Zero(d), x);
   }
-  const auto e = exp2(hn::Mul(x, hn::Set(d, static_cast<T>(1.4426950408889634074))));
-  return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Add(x, hn::Set(d, T{1})), e);
+  return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Add(x, hn::Set(d, T{1})), exp<T>(x));
 }
 
 /// f(x) of a chunk's rows; what is beyond `rows` and `dim` stays zero.

@@ -8,9 +8,15 @@
 //     o = scale · num   or   num / (den + eps)
 //     S = total · S + (r ∘ K)ᵀ V,   z = total · z + Kᵀ r
 //
+// Joined to a result (o', l') over other keys, weights being e^g f(q)·f(k):
+//
+//     l = log(e^l' + e^g den),   o = e^(l' - l) o' + e^(g - l) num
+//
 // Not causal: the state of all keys first, then o = Q S for all queries. Source: Katharopoulos et
 // al. 2020, §3; the chunk form is that of Hua et al. 2022 (FLASH), §3.3, with the decay of Yang et
 // al. 2024 (GLA) and Dao and Gu 2024 (Mamba-2). Under delta writes U (delta-inl.h) stands for V.
+
+#include "hwy/contrib/math/math-inl.h"
 
 #include "fovea/kernels/linear/delta-inl.h"
 
@@ -36,6 +42,10 @@ class LinearForward {
     factor_ = panels_.take(1, kC);
     beta_ = panels_.take(1, kC);
     delta_ = take_delta_chunk(&panels_);
+    joined_ = panels_.take(kC, dv_);
+    lse_ = panels_.take(1, kC);
+    gain_ = panels_.take(1, kC);
+    keep_ = panels_.take(1, kC);
     clear(state_, static_cast<ptrdiff_t>(d_) * dv_);
     clear(z_, d_);
     clear(scores_, kC * kC);
@@ -125,6 +135,7 @@ class LinearForward {
   }
 
   void finish(int64_t first, int rows) {
+    if (h_.lse.data) return join(first, rows);
     for (int i = 0; i < rows; ++i) {
       if (h_.normalise) {
         const T denominator = factor_[i] + h_.eps;
@@ -135,6 +146,43 @@ class LinearForward {
       }
     }
     store_scaled_chunk(h_, o_, dv_, factor_, first, rows, h_.value_dim, h_.o);
+  }
+
+  /// Logarithms throughout, the larger of the two subtracted: nothing overflows. A memory without
+  /// weight changes nothing.
+  void join(int64_t first, int rows) {
+    const Tag<T> d;
+    clear(lse_, kC);
+    clear(gain_, kC);
+    for (int i = 0; i < rows; ++i) {
+      lse_[i] = h_.lse.data[(first + i) * h_.lse.stride];
+      gain_[i] = h_.gain.data[(first + i) * h_.gain.stride];
+    }
+    const auto tiny = hn::Set(d, std::numeric_limits<T>::min());
+    const auto no_gain = hn::Set(d, -std::numeric_limits<T>::infinity());
+    for (int i = 0; i < kC; i += kLanesOf<T>) {
+      const auto den = hn::Load(d, factor_ + i), gain = hn::Load(d, gain_ + i);
+      const auto before = hn::Load(d, lse_ + i);
+      const auto none = hn::Or(hn::Lt(den, tiny), hn::Eq(gain, no_gain));  // false for NaN
+      const auto own = hn::Add(hn::Log(d, hn::Max(den, tiny)), gain);
+      const auto most = hn::Max(own, before);
+      const auto sum = hn::Add(exp<T>(hn::Sub(own, most)), exp<T>(hn::Sub(before, most)));
+      const auto lse = hn::Add(hn::Add(most, hn::Log(d, sum)), hn::Sub(den, den));  // keeps NaN
+      hn::Store(hn::IfThenElse(none, hn::Set(d, T{1}), exp<T>(hn::Sub(before, lse))), d, keep_ + i);
+      hn::Store(hn::IfThenZeroElse(none, exp<T>(hn::Sub(gain, lse))), d, factor_ + i);
+      hn::Store(hn::IfThenElse(none, before, lse), d, lse_ + i);
+    }
+    load_chunk(h_, h_.o, first, rows, h_.value_dim, joined_, dv_);
+    for (int r = 0; r < rows; ++r) {
+      h_.lse.data[(first + r) * h_.lse.stride] = lse_[r];
+      const auto keep = hn::Set(d, keep_[r]), factor = hn::Set(d, factor_[r]);
+      for (int c = 0; c < dv_; c += kLanesOf<T>) {
+        T* at = joined_ + static_cast<ptrdiff_t>(r) * dv_ + c;
+        const auto num = hn::Load(d, o_ + static_cast<ptrdiff_t>(r) * dv_ + c);
+        hn::Store(hn::MulAdd(keep, hn::Load(d, at), hn::Mul(factor, num)), d, at);
+      }
+    }
+    store_chunk(h_, joined_, dv_, first, rows, h_.value_dim, h_.o);
   }
 
   /// S = total · S + (r ∘ K)ᵀ V
@@ -153,6 +201,7 @@ class LinearForward {
   ChunkDecay<T> decay_;
   int d_, dv_;
   T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scaled_, *scores_, *factor_, *beta_;
+  T *joined_, *lse_, *gain_, *keep_;
   DeltaChunk<T> delta_;
   ChunkRows<T> v_;
 };

@@ -43,9 +43,13 @@ struct LinearHead {
   bool decay_by_channel;        ///< head_dim numbers a step, side by side
   LinearValues<const T> beta;   ///< strengths of delta writes; null: additive writes
   LinearValues<T> denominator;  ///< z·f(q) + eps; written by the forward when normalised
-  const T* initial_state;       ///< null: zeros
-  T* final_state;               ///< null: not wanted; may be initial_state
-  T* scratch;                   ///< linear_scratch() elements on a cache line
+  /// Null lse: none. Else o and lse hold attention over other keys, which the forward joins under
+  /// one denominator, weights here being e^gain f(q)·f(k); the backward reads what it left there.
+  LinearValues<T> lse;
+  LinearValues<const T> gain;
+  const T* initial_state;  ///< null: zeros
+  T* final_state;          ///< null: not wanted; may be initial_state
+  T* scratch;              ///< linear_scratch() elements on a cache line
 };
 
 template <typename T>
@@ -53,9 +57,13 @@ struct LinearHeadGradients {
   LinearRows d_o;
   const T* d_final_state;  ///< null: zeros
   LinearRows d_q, d_k, d_v;
-  LinearValues<T> d_decay;  ///< set if and only if there is a decay, and by channel as it is
-  LinearValues<T> d_beta;   ///< set if and only if there are delta writes
-  T* d_initial_state;       ///< null: not wanted
+  LinearValues<T> d_decay;      ///< set if and only if there is a decay, and by channel as it is
+  LinearValues<T> d_beta;       ///< set if and only if there are delta writes
+  T* d_initial_state;           ///< null: not wanted
+  LinearValues<const T> d_lse;  ///< with an lse; null: zeros
+  LinearValues<T> d_gain;       ///< set if and only if there is an lse
+  bool add_q = false;           ///< d_q and d_gain are added to
+  bool add_k = false;           ///< d_k and d_v are
 };
 
 /// Chunks between the states that the backward of delta writes keeps.
@@ -64,7 +72,7 @@ constexpr int kLinearSegment = 16;
 /// Elements of scratch that the forward needs, and the backward of additive writes.
 inline int64_t linear_scratch(int head_dim, int value_dim) {
   const int64_t d = linear_stride(head_dim), dv = linear_stride(value_dim), c = kLinearChunk;
-  return 2 * d * dv + c * (13 * d + 6 * dv) + 5 * c * c + 8 * c;
+  return 2 * d * dv + c * (14 * d + 7 * dv) + 5 * c * c + 11 * c;
 }
 
 /// Elements of scratch that the backward of delta writes needs: D · Dv every 256 steps, and more.
