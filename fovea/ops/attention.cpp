@@ -12,11 +12,14 @@ c10::TypedOperatorHandle<Signature> find(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-MaybeTensor maybe(const at::Tensor& tensor) {
-  return tensor.defined() ? MaybeTensor(tensor) : std::nullopt;
-}
+}  // namespace
+
+using at::Tensor;
 
 AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
+  const auto maybe = [](const at::Tensor& x) {
+    return x.defined() ? MaybeTensor(x) : std::nullopt;
+  };
   return {std::string(pattern),
           a.scale,
           a.dropout_p,
@@ -36,16 +39,6 @@ AttentionCall call_of(std::string_view pattern, const AttentionArguments& a) {
           maybe(a.additive),
           a.negative_slope};
 }
-
-}  // namespace
-
-#define FOVEA_CALL_FIELDS                                                                         \
-  call.pattern, call.scale, call.dropout_p, call.dropout_seed, call.top_left, call.key_lengths,   \
-      call.intervals, call.block_mask, call.global_tokens, call.softcap, call.bias,               \
-      call.distance_bias, call.alibi_slopes, call.sinks, call.scales, call.cosine, call.additive, \
-      call.negative_slope
-
-using at::Tensor;
 
 bool AttentionArguments::plain() const {
   if (scale || dropout_p != 0 || softcap != 0 || cosine || negative_slope != 1) return false;

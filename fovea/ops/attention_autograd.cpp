@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include <ATen/autocast_mode.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "fovea/ops/attention_call.h"
+#include "fovea/ops/attention_saved.h"
 #include "fovea/ops/once.h"
 
 namespace fovea::ops {
@@ -16,68 +15,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// The tensors of a call, in the order in which they are saved.
-constexpr size_t kCallTensors = 10;
-
-void save(AutogradContext* ctx, variable_list tensors, const AttentionCall& call) {
-  for (const MaybeTensor* x :
-       {&call.key_lengths, &call.intervals, &call.block_mask, &call.global_tokens, &call.bias,
-        &call.distance_bias, &call.alibi_slopes, &call.sinks, &call.scales, &call.additive}) {
-    tensors.push_back(x->value_or(Tensor()));
-  }
-  ctx->save_for_backward(std::move(tensors));
-  ctx->saved_data["pattern"] = call.pattern;
-  ctx->saved_data["scale"] = call.scale;
-  ctx->saved_data["dropout_p"] = call.dropout_p;
-  ctx->saved_data["dropout_seed"] = call.dropout_seed;
-  ctx->saved_data["top_left"] = call.top_left;
-  ctx->saved_data["softcap"] = call.softcap;
-  ctx->saved_data["cosine"] = call.cosine;
-  ctx->saved_data["negative_slope"] = call.negative_slope;
-  ctx->saved_data["bias_gradient"] = call.bias && call.bias->requires_grad();
-  ctx->set_materialize_grads(false);
-}
-
-/// The call that save() kept; its tensors are the last of `saved`.
-AttentionCall saved_call(AutogradContext* ctx, const variable_list& saved) {
-  const auto tensor = [&](size_t i) {
-    const Tensor& x = saved[saved.size() - kCallTensors + i];
-    return x.defined() ? MaybeTensor(x) : std::nullopt;
-  };
-  auto& data = ctx->saved_data;
-  return {data["pattern"].toStringRef(),
-          data["scale"].toOptional<double>(),
-          data["dropout_p"].toDouble(),
-          data["dropout_seed"].toSymInt(),
-          data["top_left"].toBool(),
-          tensor(0),
-          tensor(1),
-          tensor(2),
-          tensor(3),
-          data["softcap"].toDouble(),
-          tensor(4),
-          tensor(5),
-          tensor(6),
-          tensor(7),
-          tensor(8),
-          data["cosine"].toBool(),
-          tensor(9),
-          data["negative_slope"].toDouble(),
-          data["bias_gradient"].toBool()};
-}
-
-/// A gradient that was not made is none.
-Tensor given(const Tensor& gradient, const MaybeTensor& of, bool wanted = true) {
-  return of && wanted ? gradient : Tensor();
-}
-
-MaybeTensor maybe(const Tensor& x) { return x.defined() ? MaybeTensor(x) : std::nullopt; }
-
-/// Gradient of o, where only lse was used.
-Tensor or_zeros(const Tensor& d_o, const Tensor& o) {
-  return d_o.defined() ? d_o : at::zeros_like(o);
-}
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& q, const Tensor& k,

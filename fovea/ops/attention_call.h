@@ -10,6 +10,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "fovea/ops/attention.h"
+
 #define FOVEA_CALL_PARAMETERS                                                                \
   std::string_view pattern, std::optional<double> scale, double dropout_p,                   \
       c10::SymInt dropout_seed, bool top_left, const std::optional<at::Tensor>&key_lengths,  \
@@ -31,6 +33,13 @@
       softcap, bias, distance_bias, alibi_slopes, sinks, scales, cosine, additive, negative_slope
 #define FOVEA_CALL_VALUE \
   AttentionCall { std::string(pattern), FOVEA_CALL_NAMES }
+
+// A call's members, as the dispatcher takes them.
+#define FOVEA_CALL_FIELDS                                                                         \
+  call.pattern, call.scale, call.dropout_p, call.dropout_seed, call.top_left, call.key_lengths,   \
+      call.intervals, call.block_mask, call.global_tokens, call.softcap, call.bias,               \
+      call.distance_bias, call.alibi_slopes, call.sinks, call.scales, call.cosine, call.additive, \
+      call.negative_slope
 
 // The backwards take one more.
 #define FOVEA_BACKWARD_PARAMETERS FOVEA_CALL_PARAMETERS, bool bias_gradient
@@ -65,6 +74,9 @@ using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at:
 using QkvGradients =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using MaybeTensor = std::optional<at::Tensor>;
+
+/// What a caller gave, in one piece.
+AttentionCall call_of(std::string_view pattern, const AttentionArguments& arguments);
 
 // The dispatcher's entries: every internal call goes through them.
 Pair call_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

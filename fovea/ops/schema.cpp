@@ -64,6 +64,15 @@ TORCH_LIBRARY(fovea, m) {
   def("attention_merge(Tensor[] o, Tensor[] lse, *, Tensor? sinks=None) -> (Tensor o, Tensor lse)");
   def("linear_attention(Tensor q, Tensor k, Tensor v, *, " + kLinear +
       ") -> (Tensor o, Tensor denominator, Tensor final_state)");
+  def("linear_memory(Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor gain, Tensor "
+      "cu_seqlens, *, int left=0, int right=0, str feature_map='elu+1') -> (Tensor o, Tensor lse)");
+  def("attention_qkv_memory(Tensor qkv, int heads, Tensor cu_seqlens, Tensor gain, Tensor? "
+      "memory_q, "
+      "Tensor? memory_k, int left, int right, str feature_map='elu+1', str pattern='full', *, " +
+      kCommon + ") -> (Tensor o, Tensor lse)");
+  def("linear_memory_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, "
+      "Tensor lse, Tensor gain, Tensor cu_seqlens, *, int left=0, int right=0, str "
+      "feature_map='elu+1') -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_gain)");
   def("pattern_mask(Tensor like, str pattern, SymInt batch, SymInt heads, SymInt q_len, SymInt "
       "kv_len, *, bool top_left=False, Tensor? key_lengths=None, Tensor? intervals=None, Tensor? "
       "block_mask=None, Tensor? global_tokens=None, Tensor? cu_seqlens_q=None, Tensor? "
