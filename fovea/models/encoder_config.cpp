@@ -48,6 +48,8 @@ void check_attention(const EncoderConfig& c, std::string_view place) {
                         std::to_string(c.kv_heads));
       }
     }
+    const std::string unmet = nn::unmet_of_memory(layer.memory, c.model_dim / c.heads);
+    if (!unmet.empty()) fail_config(place, "attention", "expected " + unmet);
     if (!layer.pattern.uses_inputs()) continue;
     fail_config(place, "attention",
                 "expected patterns without per-batch tensors (packed documents are kept apart "
@@ -167,11 +169,18 @@ std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
     }
     if (cosine) specs.push_back({layer + "attention.log_scale", {heads}});
     if (sinks) specs.push_back({layer + "attention.sinks", {heads}});
-    const Mechanism mechanism = attentions[static_cast<size_t>(i)].mechanism;
+    const LayerAttention& of_layer = attentions[static_cast<size_t>(i)];
+    const Mechanism mechanism = of_layer.mechanism;
     if (!is_recurrent(mechanism)) {
       add_linear_specs(specs, layer + "attention.qkv", model_dim,
                        (heads + 2 * kv_heads) * head_dim);
       add_linear_specs(specs, layer + "attention.output", model_dim, model_dim);
+      if (!of_layer.memory.none()) {
+        for (auto& [name, shape] :
+             nn::memory_parameters(of_layer.memory, heads, kv_heads, head_dim)) {
+          specs.push_back({layer + "attention.memory." + name, std::move(shape)});
+        }
+      }
       if (const int64_t gates = gates_of(mechanism); gates > 0) {
         add_linear_specs(specs, layer + "attention.gate", model_dim, gates * heads);
       }

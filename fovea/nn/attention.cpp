@@ -77,6 +77,8 @@ void complete(AttentionOptions& o) {
   }
   require(!(o.cross() && o.rotary()), "rotary positions in self-attention only",
           "rotary cross-attention");
+  require(o.memory().none() || (o.mechanism() == Mechanism::kSoftmax && !o.cross()),
+          "a memory in softmax self-attention only", "another mechanism or cross-attention");
   check_scores(o);
 }
 
@@ -119,6 +121,14 @@ AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options
     qkv_ = register_module("qkv", make_linear(dim, dim + kv_features, options.bias()));
   }
   output_ = register_module("output", make_linear(dim, dim, options.bias()));
+  if (!options.memory().none()) {
+    memory_ = register_module("memory", WindowMemory(WindowMemoryOptions()
+                                                         .memory(options.memory())
+                                                         .window(options.pattern())
+                                                         .heads(options.heads())
+                                                         .kv_heads(options.kv_heads())
+                                                         .head_dim(head_dim_)));
+  }
   if (const int64_t gates = gates_of(options.mechanism()); gates > 0) {
     gate_ = register_module("gate", make_linear(dim, gates * options.heads(), options.bias()));
   }
@@ -166,7 +176,7 @@ bool AttentionImpl::incremental() const {
   if (is_over_blocks(options.mechanism())) return false;
   const bool causal =
       mixer_ ? mixer_->options.causal() : !options.cross() && is_causal(options.pattern());
-  return causal && !depends_on_length(options.pattern());
+  return causal && options.memory().none() && !depends_on_length(options.pattern());
 }
 
 at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
@@ -239,6 +249,7 @@ at::Tensor AttentionImpl::self(const at::Tensor& x, const Packing& packing, Atte
     const at::Tensor table = ops::rotary_table(packing.max_length, head_dim_, options.rope_theta());
     qkv = ops::rotary(qkv, table, packing.positions, heads + kv_heads);
   }
+  if (memory_) return project(memory_(qkv, packing, arguments()), packing.tokens);
   if (options.mechanism() == Mechanism::kLinear) {
     const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
     return project(linear(parts[0], parts[1], parts[2], packing.cu_seqlens, packing.cu_seqlens,

@@ -7,6 +7,7 @@
 #include "fovea/nn/linear_mixer.h"
 #include "fovea/nn/packing.h"
 #include "fovea/nn/position_bias.h"
+#include "fovea/nn/window_memory.h"
 #include "fovea/ops/attention.h"
 #include "fovea/pattern/layer_attention.h"
 
@@ -23,7 +24,8 @@ struct AttentionOptions {
   /// Others than softmax: pattern full or causal, or causal only; see LinearMixer.
   TORCH_ARG(Mechanism, mechanism) = Mechanism::kSoftmax;
   TORCH_ARG(std::vector<int64_t>, numbers);  ///< of the mechanism; none: its presets
-  TORCH_ARG(bool, rotary) = false;           ///< rotate queries and keys by position (self only)
+  TORCH_ARG(LayerMemory, memory);   ///< of what the pattern, a window, leaves out; softmax only
+  TORCH_ARG(bool, rotary) = false;  ///< rotate queries and keys by position (self only)
   TORCH_ARG(double, rope_theta) = 10000;
   TORCH_ARG(double, dropout) = 0;  ///< of softmax's weights, in training
 
@@ -42,6 +44,9 @@ struct AttentionOptions {
 /// the map, as Zhang et al. 2024, LoLCATs, do), or softmax over blocks (nn/block_attention.h;
 /// self-attention only). With any other mechanism the layer is a LinearMixer of the same options,
 /// whose parameters lie under mixer.*; self-attention only, kv_heads = heads.
+///
+/// With a memory, of the rotated queries and keys, the layer is a WindowMemory between the same
+/// projections, parameters under memory.*; self-attention only.
 ///
 /// Self: x [T, E] to [T, E]; parameters qkv.weight [(Hq + 2 Hkv) D, E] (rows: queries, keys,
 /// values) and output.weight. Cross: queries from x, keys and values from memory [M, E']; query,
@@ -83,6 +88,7 @@ class AttentionImpl : public torch::nn::Module {
   int64_t head_dim_;
   std::string pattern_text_;
   LinearMixer mixer_{nullptr};
+  WindowMemory memory_{nullptr};
   at::Tensor slopes_, buckets_;                   // constants
   at::Tensor position_bias_, log_scale_, sinks_;  // parameters
   torch::nn::Linear qkv_{nullptr}, query_{nullptr}, key_value_{nullptr}, output_{nullptr};

@@ -40,7 +40,8 @@ EncoderImpl::EncoderImpl(const EncoderOptions& options) {
     layer.attention()
         .mechanism(attention.mechanism)
         .numbers(attention.numbers)
-        .pattern(attention.pattern);
+        .pattern(attention.pattern)
+        .memory(attention.memory);
     layers_->push_back(EncoderLayer(layer));
   }
   if (options.layer().pre_norm()) {

@@ -8,6 +8,7 @@
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones_like.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
@@ -37,13 +38,17 @@ at::Tensor taylor_features(const at::Tensor& x) {
 }
 
 at::Tensor random_positive_features(const at::Tensor& x, const at::Tensor& directions,
-                                    bool stabilise) {
+                                    bool stabilise, at::Tensor* c) {
   const auto type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const double size = std::pow(static_cast<double>(x.size(-1)), -0.25);
   const at::Tensor scaled = x.to(type) * size;
   at::Tensor exponent = at::matmul(scaled, directions.to(type).t()).to(type) -
                         scaled.square().sum(-1, /*keepdim=*/true) / 2;
-  if (stabilise) exponent = exponent - exponent.detach().amax(-1, /*keepdim=*/true);
+  if (stabilise) {
+    const at::Tensor most = exponent.detach().amax(-1, /*keepdim=*/true);
+    exponent = exponent - most;
+    if (c) *c = most;
+  }
   return exponent.exp() / std::sqrt(static_cast<double>(directions.size(0)));
 }
 
@@ -61,6 +66,11 @@ void draw_orthogonal_directions_(at::Tensor directions) {
     const at::Tensor lengths = normal().norm(2, {1}, /*keepdim=*/true);
     directions.narrow(0, first, rows).copy_((q * lengths).narrow(0, 0, rows));
   }
+}
+
+void redraw_orthogonal_directions_(at::Tensor directions) {
+  constexpr double kPasses = 1000;
+  if (at::rand({1}).item<double>() * kPasses < 1) draw_orthogonal_directions_(directions);
 }
 
 at::Tensor hedgehog_features(const at::Tensor& x, const at::Tensor& map) {

@@ -16,12 +16,16 @@ at::Tensor taylor_features(const at::Tensor& x);
 /// exp(q·k / √D) on average (Choromanski et al. 2021, Performer, lemma 1). c, the largest exponent
 /// of a row, is subtracted where `stabilise`: of queries only, for it cancels there under the
 /// normaliser; a key's own would not, and one for all keys would see the future. In float32.
+/// c, [..., 1], is told where the caller has no normaliser of its own for it.
 at::Tensor random_positive_features(const at::Tensor& x, const at::Tensor& directions,
-                                    bool stabilise);
+                                    bool stabilise, at::Tensor* c = nullptr);
 
 /// Fills directions [M, D] with blocks of D orthogonal rows whose lengths are those of normal
 /// vectors (Choromanski et al. 2021, §2.4), from torch's default CPU generator.
 void draw_orthogonal_directions_(at::Tensor directions);
+
+/// Does so once in 1000 calls on average: for every forward pass in training.
+void redraw_orthogonal_directions_(at::Tensor directions);
 
 /// Learned features of x [T, H, D], [T, H, 2 D]: softmax(y) and softmax(-y) with y = map x, map
 /// [H, D, D] (Zhang et al. 2024, Hedgehog, §4.2, eq. 6).

@@ -9,7 +9,6 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/rand.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
@@ -28,7 +27,6 @@ namespace fovea::nn {
 namespace {
 
 constexpr double kEpsilon = 1e-5;
-constexpr double kPassesOfDirections = 1000;
 
 at::ScalarType wide(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -121,9 +119,7 @@ void LinearMixerImpl::map_features(at::Tensor* q, at::Tensor* k) {
   switch (options.mechanism()) {
     case Mechanism::kPerformer: {
       at::Tensor& directions = parameter("random_directions");
-      if (is_training() && at::rand({1}).item<double>() * kPassesOfDirections < 1) {
-        draw_orthogonal_directions_(directions);
-      }
+      if (is_training()) redraw_orthogonal_directions_(directions);
       *q = random_positive_features(*q, directions, /*stabilise=*/true);
       *k = random_positive_features(*k, directions, /*stabilise=*/false);
       return;

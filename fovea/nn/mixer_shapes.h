@@ -135,4 +135,43 @@ inline std::vector<std::pair<std::string, std::vector<int64_t>>> mixer_parameter
   return list;
 }
 
+/// Features of queries and keys of the memory of a window whose heads have `head_dim` numbers.
+inline int64_t memory_features(Mechanism mechanism, int64_t head_dim) {
+  switch (mechanism) {
+    case Mechanism::kPerformer:
+      return random_features(head_dim);
+    case Mechanism::kBased:
+      return kTaylorFeatures;
+    case Mechanism::kHedgehog:
+      return 2 * head_dim;
+    default:
+      return head_dim;
+  }
+}
+
+/// Why such a memory cannot be; empty when it can.
+inline std::string unmet_of_memory(const LayerMemory& memory, int64_t head_dim) {
+  const int64_t features = memory_features(memory.mechanism, head_dim);
+  if (memory.none() || features <= 256) return "";
+  return std::string("heads of at most 128 with a memory of ") + name_of(memory.mechanism) +
+         ", whose features are twice as many, found " + std::to_string(head_dim);
+}
+
+/// Names and shapes of the parameters of a window's memory, in the order of its named_parameters().
+inline std::vector<std::pair<std::string, std::vector<int64_t>>> memory_parameters(
+    const LayerMemory& memory, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> list;
+  list.emplace_back(memory.gated ? "gate" : "gain", std::vector<int64_t>{heads});
+  if (memory.mechanism == Mechanism::kHedgehog || memory.mechanism == Mechanism::kBased) {
+    const int64_t rows = memory.mechanism == Mechanism::kBased ? kTaylorDim : head_dim;
+    list.emplace_back("query_map", std::vector<int64_t>{heads, rows, head_dim});
+    list.emplace_back("key_map", std::vector<int64_t>{kv_heads, rows, head_dim});
+  }
+  if (memory.mechanism == Mechanism::kPerformer) {
+    list.emplace_back("random_directions",
+                      std::vector<int64_t>{random_features(head_dim), head_dim});
+  }
+  return list;
+}
+
 }  // namespace fovea::nn

@@ -35,6 +35,30 @@ bool node_depends_on_length(const PatternNode& node) {
 
 }  // namespace
 
+std::optional<WindowReach> window_reach(const PatternNode& node) {
+  if (node.kind == PatternNode::Kind::kLeaf) {
+    if (std::string_view(node.leaf->name) != "window") return std::nullopt;
+    return WindowReach{node.numbers[0], node.numbers[1]};
+  }
+  if (node.kind != PatternNode::Kind::kIntersection) return std::nullopt;
+  std::optional<WindowReach> reach;
+  bool causal = false;
+  for (const NodePtr& child : node.children) {
+    if (child->kind == PatternNode::Kind::kLeaf &&
+        std::string_view(child->leaf->name) == "causal") {
+      causal = true;
+      continue;
+    }
+    const std::optional<WindowReach> part = window_reach(*child);
+    if (!part) return std::nullopt;
+    reach =
+        reach ? WindowReach{std::min(reach->left, part->left), std::min(reach->right, part->right)}
+              : *part;
+  }
+  if (reach && causal) reach->right = 0;
+  return reach;
+}
+
 bool is_causal(const Pattern& pattern) { return node_is_causal(pattern.node()); }
 
 std::optional<int64_t> trailing_window(const Pattern& pattern) {

@@ -21,4 +21,13 @@ std::optional<int64_t> trailing_window(const Pattern& pattern);
 /// random_blocks draws among all blocks, neighbourhood shifts at the end.
 bool depends_on_length(const Pattern& pattern);
 
+/// Tokens that one token sees before and after itself.
+struct WindowReach {
+  int64_t left = 0, right = 0;
+};
+
+/// The reach of a pattern that is one window: `window`, or an intersection of windows and `causal`.
+/// None for others, `causal` alone among them, which leaves out nothing that it could reach.
+std::optional<WindowReach> window_reach(const PatternNode& node);
+
 }  // namespace fovea

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "fovea/core/status.h"
+#include "fovea/pattern/causality.h"
 #include "fovea/pattern/pattern_node.h"
 
 namespace fovea {
@@ -112,6 +113,11 @@ std::string complete_numbers(Mechanism mechanism, std::vector<int64_t>* numbers)
 }
 
 std::string LayerAttention::to_string() const {
+  if (!memory.none()) {
+    const std::string joined =
+        pattern.to_string() + "+" + name_of(memory.mechanism) + (memory.causal ? "(causal)" : "");
+    return memory.gated ? "gate(" + joined + ")" : joined;
+  }
   if (mechanism == Mechanism::kSoftmax) return pattern.to_string();
   std::string inside;
   for (const int64_t number : numbers) inside += "," + std::to_string(number);
@@ -120,8 +126,21 @@ std::string LayerAttention::to_string() const {
   return inside.empty() ? name : name + "(" + inside.substr(1) + ")";
 }
 
+bool is_causal(const LayerAttention& attention) {
+  return is_causal(attention.pattern) && (attention.memory.none() || attention.memory.causal);
+}
+
 std::vector<std::string> explain(const LayerAttention& attention) {
   std::vector<std::string> lines = explain(attention.pattern);
+  if (const LayerMemory& memory = attention.memory; !memory.none()) {
+    lines.push_back(attention.to_string() + ": of the tokens " +
+                    (memory.causal ? "before" : "outside") +
+                    " the window a memory of fixed size, weighed as " + name_of(memory.mechanism) +
+                    " attention does; " +
+                    (memory.gated ? "a learned gate for each head mixes the two"
+                                  : "one denominator for both, with a learned factor for each "
+                                    "head's memory"));
+  }
   if (attention.mechanism != Mechanism::kSoftmax) {
     lines.push_back(attention.to_string() + ": " + description_of(attention.mechanism).text);
   }
@@ -160,7 +179,8 @@ std::string describe_cost(const LayerAttention& attention, int64_t q_len, int64_
 std::vector<LayerRun> parse_layer_period(std::string_view text) {
   std::vector<LayerRun> period;
   for (const LayerEntry& entry : parse_layer_text(text)) {
-    period.push_back({{entry.mechanism, Pattern(entry.node), entry.numbers}, entry.repeats});
+    period.push_back(
+        {{entry.mechanism, Pattern(entry.node), entry.numbers, entry.memory}, entry.repeats});
   }
   return period;
 }

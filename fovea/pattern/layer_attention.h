@@ -54,6 +54,11 @@ constexpr bool reads_both_sides(Mechanism mechanism) {
   return mechanism <= Mechanism::kHedgehog || is_over_blocks(mechanism);
 }
 
+/// Whether its weights are products of features, f(q)·f(k): a window's memory can take them.
+constexpr bool weighs_features(Mechanism mechanism) {
+  return mechanism >= Mechanism::kLinear && mechanism <= Mechanism::kHedgehog;
+}
+
 /// A number that a mechanism takes in parentheses.
 struct MechanismNumber {
   const char* name;
@@ -74,17 +79,33 @@ std::string complete_numbers(Mechanism mechanism, std::vector<int64_t>* numbers)
 /// The mechanism of a name that may stand in a layer list; false for others.
 bool find_mechanism(std::string_view name, Mechanism* mechanism);
 
+/// What a layer keeps of the tokens outside its window, beside softmax inside.
+struct LayerMemory {
+  Mechanism mechanism = Mechanism::kSoftmax;  ///< one that weighs features; softmax: no memory
+  bool causal = false;                        ///< of those before the window only
+  /// A learned gate for each head weighs window and memory (Munkhdalai et al. 2024); otherwise they
+  /// share one denominator (Zhang et al. 2024, LoLCATs).
+  bool gated = false;
+
+  bool none() const { return mechanism == Mechanism::kSoftmax; }
+  friend bool operator==(const LayerMemory&, const LayerMemory&) = default;
+};
+
 /// The attention of one layer as command line and configs write it: a pattern, or a mechanism's
-/// name with its numbers, those that read both sides with `causal` where they should not:
-/// moba(64,4,causal).
+/// name with its numbers, those that read both sides with `causal` where they should not,
+/// moba(64,4,causal), or both joined, "window(128)+linear" and "gate(window(128)+linear)".
 struct LayerAttention {
   Mechanism mechanism = Mechanism::kSoftmax;
   Pattern pattern;
   std::vector<int64_t> numbers = {};  ///< numbers_of(mechanism)
+  LayerMemory memory = {};            ///< of what a window, the pattern, leaves out
 
   std::string to_string() const;
   friend bool operator==(const LayerAttention&, const LayerAttention&) = default;
 };
+
+/// Whether no token sees a later one; see is_causal() of patterns.
+bool is_causal(const LayerAttention& attention);
 
 /// One line for each distinct name, "window(128,128): a token sees …".
 std::vector<std::string> explain(const LayerAttention& attention);

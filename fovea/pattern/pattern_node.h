@@ -60,6 +60,7 @@ struct LayerEntry {
   NodePtr node;
   int64_t repeats;
   std::vector<int64_t> numbers = {};  // of the mechanism
+  LayerMemory memory = {};
 };
 NodePtr parse_pattern_text(std::string_view text);
 std::vector<LayerEntry> parse_layer_text(std::string_view text);

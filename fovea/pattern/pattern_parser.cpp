@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "fovea/core/status.h"
+#include "fovea/pattern/causality.h"
 #include "fovea/pattern/leaf_patterns.h"
 
 namespace fovea {
@@ -68,8 +69,11 @@ class Parser {
       LayerEntry entry{Mechanism::kSoftmax, nullptr, 1};
       if (accept_mechanism(&entry.mechanism)) {
         entry.node = seen_by(entry.mechanism, &entry.numbers);
+      } else if (accept_word("gate")) {
+        gated(&entry);
       } else {
         entry.node = union_expression(0);
+        if (next_is('+')) remember(&entry);
       }
       if (accept('*')) {
         const size_t at = skip_blanks();
@@ -88,6 +92,64 @@ class Parser {
     if (find_mechanism(word(), mechanism)) return true;
     pos_ = at;
     return false;
+  }
+
+  bool accept_word(std::string_view wanted) {
+    const size_t at = skip_blanks();
+    if (word() == wanted) return true;
+    pos_ = at;
+    return false;
+  }
+
+  bool next_is(char c) {
+    const size_t at = skip_blanks();
+    return at < text_.size() && text_[at] == c;
+  }
+
+  // gate(window + mechanism)
+  void gated(LayerEntry* entry) {
+    const size_t open = skip_blanks();
+    if (!accept('(')) {
+      fail(open,
+           "expected gate(window + mechanism), such as gate(window(128)+linear), got " + found());
+    }
+    entry->node = union_expression(0);
+    if (!next_is('+')) {
+      fail(pos_,
+           "expected \"+\" and a mechanism for the gate to mix with the window, got " + found());
+    }
+    remember(entry);
+    entry->memory.gated = true;
+    close(open);
+  }
+
+  // window + mechanism: what the mechanism remembers of the tokens outside the window.
+  void remember(LayerEntry* entry) {
+    const size_t plus = skip_blanks();
+    accept('+');
+    const size_t at = skip_blanks();
+    const std::string_view name = word();
+    LayerMemory& memory = entry->memory;
+    if (!find_mechanism(name, &memory.mechanism)) {
+      fail(at,
+           "expected linear, performer, based or hedgehog after \"+\" (patterns are joined with "
+           "\"|\" and \"&\"), got " +
+               (name.empty() ? found() : '"' + std::string(name) + '"'));
+    }
+    if (!weighs_features(memory.mechanism)) {
+      fail(at,
+           "expected linear, performer, based or hedgehog after \"+\", whose weights can share a "
+           "denominator with a window's, got \"" +
+               std::string(name) + '"');
+    }
+    if (!window_reach(*entry->node)) {
+      fail(plus,
+           "expected a window, such as window(128) or window(128,0), before \"+\": a memory "
+           "holds the tokens outside of it, which have no bounds in \"" +
+               canonical_text(*entry->node) + '"');
+    }
+    memory.causal = canonical_text(*seen_by(memory.mechanism, &entry->numbers)) == "causal";
+    if (next_is('+')) fail(pos_, "expected one memory beside a window, got a second \"+\"");
   }
 
   // What follows a mechanism's name, in parentheses or nothing: its numbers, and causal, or full
@@ -274,8 +336,8 @@ class Parser {
   void refuse_join() {
     if (pos_ < text_.size() && text_[pos_] == '+') {
       fail(pos_,
-           "expected \"|\" or \"&\" between patterns, got \"+\", which joins mechanisms and "
-           "cannot be written here yet");
+           "expected \"|\" or \"&\" between patterns, got \"+\", which joins mechanisms: a window "
+           "and linear, performer, based or hedgehog, as the whole attention of a layer");
     }
   }
 

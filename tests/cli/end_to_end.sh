@@ -85,6 +85,8 @@ awk -v a="$accuracy" 'BEGIN { exit !(a > 0.95) }' || fail "linear: accuracy $acc
 "$fovea" info --model linear | grep -q "attention of layer 0 *linear$" || fail "info: no linear layer"
 "$fovea" plan --attention 'linear(causal)' --length 64 | grep -q "^cost   linear" ||
   fail "plan does not tell the cost of linear attention"
+"$fovea" plan --attention 'window(4)+linear' --length 64 | grep -q "^cost   and linear.*each side" ||
+  fail "plan does not tell the cost of a memory"
 "$fovea" plan --attention linear --length 64 --json | grep -q '"pattern":"linear"' ||
   fail "plan --json of linear attention"
 "$fovea" bench attention --linear --case b1_h2_q70_k70_d8_f32_causal_bwd --repeat 1 --seconds 0 \

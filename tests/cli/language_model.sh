@@ -26,7 +26,8 @@ value() { sed 's/.*"'"$1"'":\([0-9.e+-]*\).*/\1/' "$2"; }
 
 # The first letter is one of 8; where a text ends takes ln 41 + 1 nats of one who cannot count. So a
 # model that knows the cycle has a perplexity of exp((ln 8 + ln 41 + 1) / 41) = 1.18 or less.
-for attention in 'moba(4,3,causal), nsa(4,3,4,causal)' auto 'window(4,0), linear(causal)'; do
+for attention in 'moba(4,3,causal), nsa(4,3,4,causal)' auto 'window(4,0), linear(causal)' \
+  'window(3,0)+linear(causal), gate(window(3,0)+linear(causal))'; do
   "${lm[@]}" --train train.txt --valid valid.txt --attention "$attention" --train.epochs 6 \
     --out model --overwrite > out.txt 2> err.txt || { cat err.txt; fail "train with $attention"; }
   [ -s out.txt ] && fail "train writes to stdout"
@@ -41,7 +42,7 @@ for attention in 'moba(4,3,causal), nsa(4,3,4,causal)' auto 'window(4,0), linear
   [ "$(value targets eval.json)" = $((40 * 41)) ] || fail "targets: $(cat eval.json)"
 done
 "$fovea" eval --model model --data valid.txt 2> err.txt | grep -q "^perplexity  *1\." || fail "eval as text"
-"$fovea" info --model model | grep -q "attention of layer 1 *linear(causal)$" || fail "info"
+"$fovea" info --model model | grep -q "attention of layer 1 *gate(window(3,0)+linear(causal))$" || fail "info"
 grep -q "next token" model/README.md || fail "the model card does not tell the task"
 grep -q '"perplexity"' model/log.jsonl || fail "log.jsonl has no perplexity"
 
@@ -130,6 +131,7 @@ printf 'one\n' > one.txt
 lm+=(--out refused)
 refused '"full" in layer 0' 'use "causal"' -- "${lm[@]}" --train train.txt --attention full
 refused 'in layer 1' 'use "causal & (' -- "${lm[@]}" --train train.txt --attention 'causal, window(8)|global(1)'
+refused 'use "window(4,0)+linear(causal)"' -- "${lm[@]}" --train train.txt --attention 'window(4)+linear'
 refused 'use "linear(causal)"' -- "${lm[@]}" --train train.txt --attention linear
 refused 'use "moba(4,3,causal)"' -- "${lm[@]}" --train train.txt --attention 'moba(4,3)'
 refused "empty.txt" "no text" -- "${lm[@]}" --train empty.txt --valid valid.txt

@@ -59,6 +59,7 @@ TEST(LanguageModelConfigTest, EveryLayerMustBeCausal) {
   EXPECT_THAT(with_attention("linear"), HasSubstr("use \"linear(causal)\""));
   EXPECT_THAT(with_attention("based"), HasSubstr("use \"based(causal)\""));
   EXPECT_THAT(with_attention("moba(16,3)"), HasSubstr("use \"moba(16,3,causal)\""));
+  EXPECT_THAT(with_attention("window(8)+linear"), HasSubstr("use \"window(8,0)+linear(causal)\""));
   EXPECT_THAT(with_attention("causal, linear"), HasSubstr("\"linear\" in layer 1"));
 }
 

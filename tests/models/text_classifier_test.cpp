@@ -35,7 +35,9 @@ PackedBatch batch_of(const std::vector<int64_t>& lengths) {
 TEST(TextClassifierTest, ParametersOfEveryMechanismAreTheSpecs) {
   for (const char* attention :
        {"linear", "performer", "based", "hedgehog", "retnet", "gla", "mamba2", "deltanet",
-        "gated_deltanet", "window(4), gla", "nsa(4,2,8), segment_encoder(4), moba(4,2)"}) {
+        "gated_deltanet", "window(4), gla", "nsa(4,2,8), segment_encoder(4), moba(4,2)",
+        "window(2)+linear, window(2,0)+performer(causal)",
+        "gate(window(1)+hedgehog), window(1)+based"}) {
     auto config = example();
     config.attention = attention;
     config.heads = config.kv_heads = 2;

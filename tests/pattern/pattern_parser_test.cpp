@@ -228,6 +228,45 @@ TEST(LayerAttention, MechanismsTakeNumbers) {
   EXPECT_THAT(error_of_layers("linear(8)"), HasSubstr("expected linear, linear(full) or"));
 }
 
+TEST(LayerAttention, AWindowAndAMemory) {
+  EXPECT_THAT(
+      layer_texts("window(8)+linear*2, window( 8,0 ) + hedgehog ( causal )", 3),
+      ElementsAre("window(8,8)+linear", "window(8,8)+linear", "window(8,0)+hedgehog(causal)"));
+  EXPECT_THAT(layer_texts("gate(causal & window(8) + performer(full)), gate( window(2)+based )", 2),
+              ElementsAre("gate(causal&window(8,8)+performer)", "gate(window(2,2)+based)"));
+  const auto causal = [](const char* text) { return is_causal(parse_layers(text, 1)[0]); };
+  EXPECT_TRUE(causal("window(8,0)+linear(causal)"));
+  EXPECT_TRUE(causal("gate(window(8)&causal+linear(causal))"));
+  EXPECT_FALSE(causal("window(8,0)+linear"));
+  EXPECT_FALSE(causal("window(8)+linear(causal)"));
+  const std::vector<std::string> lines = explain(parse_layers("window(8)+linear", 1)[0]);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines[1], HasSubstr("window(8,8)+linear: of the tokens outside the window"));
+}
+
+TEST(LayerAttention, AMemoryIsOfAWindow) {
+  const auto error = [](const char* text) -> std::string {
+    try {
+      parse_layers(text, 1);
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  for (const char* text : {"full+linear", "causal+linear(causal)", "window(3)|global(1)+linear",
+                           "chunked(8)+linear", "per_head(window(1),window(2))+linear"}) {
+    EXPECT_THAT(error(text), HasSubstr("a memory holds the tokens outside of it")) << text;
+  }
+  EXPECT_THAT(error("window(3)+gla"), HasSubstr("can share a denominator"));
+  EXPECT_THAT(error("window(3)+global(1)"), HasSubstr("after \"+\" (patterns are joined with"));
+  EXPECT_THAT(error("window(3)+"), HasSubstr("got the end"));
+  EXPECT_THAT(error("window(3)+linear+based"), HasSubstr("a second \"+\""));
+  EXPECT_THAT(error("linear+window(3)"), HasSubstr("which joins mechanisms: a window and"));
+  EXPECT_THAT(error("gate(window(3))"), HasSubstr("for the gate to mix"));
+  EXPECT_THAT(error("gate"), HasSubstr("gate(window(128)+linear)"));
+  EXPECT_THAT(error("gate(window(3)+linear"), HasSubstr("expected \")\""));
+}
+
 TEST(LayerAttention, Errors) {
   EXPECT_THROW(parse_layers("", 2), InputError);
   EXPECT_THROW(parse_layers("full,", 2), InputError);

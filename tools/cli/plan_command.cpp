@@ -192,6 +192,11 @@ void print_text(const Drawn& drawn, const PlanOptions& options) {
   std::printf("tiles  %s full, %s banded, %s interval, %s bitmap; %s empty, of %d x %d\n",
               grouped(c.full).c_str(), grouped(c.banded).c_str(), grouped(c.interval).c_str(),
               grouped(c.bitmap).c_str(), grouped(c.empty).c_str(), kTile, kTile);
+  if (!drawn.attention.memory.none()) {
+    std::printf("cost   and linear: %s keys into and %s queries from a memory of fixed size%s\n",
+                grouped(plan.kv_len()).c_str(), grouped(plan.q_len()).c_str(),
+                drawn.attention.memory.causal ? "" : ", for each side");
+  }
   std::printf("plan   %s bytes, built in %.3g ms\n", grouped(plan.bytes()).c_str(), drawn.build_ms);
   if (!options.explain) return;
   print_explanation(drawn);

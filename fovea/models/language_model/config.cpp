@@ -10,7 +10,15 @@ constexpr ConfigFormat kFormat = {LanguageModelConfig::kModelType,
                                   LanguageModelConfig::kFormatVersion, "a fovea language model"};
 
 // What to write instead of an attention that looks ahead.
-std::string causal_form(const LayerAttention& layer) {
+std::string causal_form(LayerAttention layer) {
+  if (!layer.memory.none()) {
+    if (!is_causal(layer.pattern)) {
+      const WindowReach reach = *window_reach(layer.pattern.node());
+      layer.pattern = Pattern::parse("window(" + std::to_string(reach.left) + ",0)");
+    }
+    layer.memory.causal = true;
+    return layer.to_string();
+  }
   if (layer.mechanism != Mechanism::kSoftmax) {
     return LayerAttention{layer.mechanism, Pattern::parse("causal"), layer.numbers}.to_string();
   }
@@ -21,7 +29,7 @@ std::string causal_form(const LayerAttention& layer) {
 void check_causal(const LanguageModelConfig& c, std::string_view place) {
   const std::vector<LayerAttention> layers = parse_layers(c.attention, c.layers);
   for (size_t i = 0; i < layers.size(); ++i) {
-    if (is_causal(layers[i].pattern)) continue;
+    if (is_causal(layers[i])) continue;
     fail_config(place, "attention",
                 "expected every layer of a language model to be causal, found \"" +
                     layers[i].to_string() + "\" in layer " + std::to_string(i) +
