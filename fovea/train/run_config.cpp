@@ -95,6 +95,9 @@ void visit(Config& c, Visitor&& v) {
           kInf,
           {"mean", "max", "first", "last", "attention"}},
     m.pooling);
+  v(Field{"model.summary_tokens",
+          "learned tokens before each document that all see and that see all (classify)", 0, 4096},
+    m.summary_tokens);
   v(Field{"model.tie_embeddings", "the output projection is the embedding table (lm)"},
     m.tie_embeddings);
   v(Field{"model.dropout", "after attention and feed-forward", 0, 0.99}, m.dropout);
@@ -223,6 +226,7 @@ RunConfig::RunConfig() {
 ModelSection model_section(const models::TextClassifierConfig& config) {
   ModelSection section{config};
   section.pooling = config.pooling;
+  section.summary_tokens = config.summary_tokens;
   return section;
 }
 
@@ -313,12 +317,19 @@ models::TextClassifierConfig resolve_model(const RunConfig& config, int64_t voca
   models::TextClassifierConfig model;
   resolve_encoder(config.model, vocab_size, "full", model);
   model.pooling = config.model.pooling;
+  model.summary_tokens = config.model.summary_tokens;
   model.labels = std::move(labels);
   model.validate("model");
   return model;
 }
 
 models::LanguageModelConfig resolve_language_model(const RunConfig& config, int64_t vocab_size) {
+  if (config.model.summary_tokens > 0) {
+    throw InputError("model.summary_tokens: expected 0 for a language model, found " +
+                     std::to_string(config.model.summary_tokens) +
+                     ": they see all tokens and all tokens see them, so each would see the ones "
+                     "that it is to predict; window(w,0)+linear(causal) remembers what is before");
+  }
   models::LanguageModelConfig model;
   resolve_encoder(config.model, vocab_size, "causal", model);
   model.tie_embeddings = config.model.tie_embeddings;

@@ -37,6 +37,7 @@ struct TokenizerSection {
 /// What the user sets of a model; the rest of its config comes from the data.
 struct ModelSection : models::EncoderConfig {
   std::string pooling = "mean";  ///< of a classifier
+  int64_t summary_tokens = 0;    ///< of a classifier
   bool tie_embeddings = true;    ///< of a language model
 };
 

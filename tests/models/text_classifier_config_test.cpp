@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <utility>
@@ -66,6 +67,7 @@ TEST(TextClassifierConfigTest, ReadsWhatItWrites) {
   config.bias_max_distance = 64;
   config.softcap = 20;
   config.cosine = config.sinks = true;
+  config.summary_tokens = 5;
   EXPECT_EQ(TextClassifierConfig::from_json(config.to_json(), "config.json"), config);
 }
 
@@ -79,17 +81,20 @@ TEST(TextClassifierConfigTest, MissingFieldIsNamed) {
 }
 
 TEST(TextClassifierConfigTest, NewerFormatIsRefused) {
-  const auto message = unreadable("\"format_version\": 2", "\"format_version\": 3");
-  EXPECT_THAT(message, HasSubstr("found 3"));
+  const auto message = unreadable("\"format_version\": 3", "\"format_version\": 4");
+  EXPECT_THAT(message, HasSubstr("found 4"));
   EXPECT_THAT(message, HasSubstr("newer fovea"));
-  EXPECT_THAT(unreadable("\"format_version\": 2", "\"format_version\": 0"), HasSubstr("found 0"));
+  EXPECT_THAT(unreadable("\"format_version\": 3", "\"format_version\": 0"), HasSubstr("found 0"));
 }
 
-TEST(TextClassifierConfigTest, Version1HasNoFieldsOfScores) {
+TEST(TextClassifierConfigTest, Version1HasNoFieldsOfScoresOrSummaryTokens) {
   std::string text = example().to_json();
   const size_t begin = text.find(",\n  \"position_bias\""), end = text.find(",\n  \"labels\"");
   ASSERT_LT(begin, end);
   text.erase(begin, end - begin);
+  const size_t summary = text.find(",\n  \"summary_tokens\": 0");
+  ASSERT_NE(summary, std::string::npos);
+  text.erase(summary, std::strlen(",\n  \"summary_tokens\": 0"));
   EXPECT_THAT(message_of([&] { TextClassifierConfig::from_json(text, "config.json"); }),
               HasSubstr("field \"position_bias\": missing"));
   const std::string version = "\"format_version\": ";

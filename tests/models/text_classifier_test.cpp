@@ -54,6 +54,40 @@ TEST(TextClassifierTest, ParametersOfEveryMechanismAreTheSpecs) {
   }
 }
 
+TEST(TextClassifierTest, SummaryTokensCarryWhatAWindowDoesNot) {
+  auto config = example();
+  config.attention = "window(1), chunked(4)|window(1)";
+  config.layers = 2;
+  config.kv_heads = config.heads;
+  config.dropout = 0;
+  config.pooling = "first";
+  // Two layers of window(1) and of blocks let the first token see a few; with summary tokens all.
+  for (const int64_t count : {0, 3}) {
+    config.summary_tokens = count;
+    torch::manual_seed(2);
+    TextClassifier model(config);
+    model->eval();
+    std::vector<TensorSpec> specs;
+    for (const auto& p : model->named_parameters()) {
+      specs.push_back({p.key(), p.value().sizes().vec()});
+    }
+    EXPECT_EQ(specs, config.tensor_specs());
+    PackedBatch batch = batch_of({60, 1, 17});
+    const at::Tensor before = model->forward(batch);
+    batch.tokens[50] = (batch.tokens[50] + 1) % 50;
+    const at::Tensor after = model->forward(batch);
+    EXPECT_EQ(torch::equal(before[0], after[0]), count == 0);
+    EXPECT_TRUE(torch::equal(before[1], after[1])) << "documents meet";
+    const PackedBatch alone = {batch.tokens.slice(0, 61), torch::tensor({0, 17}, torch::kInt)};
+    EXPECT_LT((model->forward(alone)[0] - after[2]).abs().max().item<double>(), 1e-5);
+    before.sum().backward();
+    if (count > 0) {
+      const at::Tensor gradient = model->named_parameters()["summary.weight"].grad();
+      EXPECT_GT(gradient.abs().amin().item<double>(), 0);
+    }
+  }
+}
+
 TEST(TextClassifierTest, ParametersAreTheSpecs) {
   for (const char* positions : {"rotary", "learned", "sinusoidal", "none"}) {
     for (const char* norm : {"pre", "post"}) {

@@ -28,6 +28,7 @@ std::vector<ConfigField> TextClassifierConfig::fields() {
   std::vector<ConfigField> all = encoder_fields();
   all.push_back({"labels", &labels});
   all.push_back({"pooling", &pooling});
+  all.push_back({"summary_tokens", &summary_tokens, 3});
   return all;
 }
 
@@ -35,6 +36,7 @@ void TextClassifierConfig::validate(std::string_view place) const {
   validate_encoder(place);
   check_labels(labels, place);
   ConfigChecker{place}.choice("pooling", pooling, {"mean", "max", "first", "last", "attention"});
+  ConfigChecker{place}.integer("summary_tokens", summary_tokens, 0, 4096);
 }
 
 TextClassifierConfig TextClassifierConfig::from_json(std::string_view text,
@@ -52,6 +54,7 @@ std::string TextClassifierConfig::to_json() const {
 
 std::vector<TensorSpec> TextClassifierConfig::tensor_specs() const {
   std::vector<TensorSpec> specs = encoder_specs();
+  if (summary_tokens > 0) specs.push_back({"summary.weight", {summary_tokens, model_dim}});
   if (pooling == "attention") add_linear_specs(specs, "pooling.score", model_dim, heads);
   add_linear_specs(specs, "classifier", model_dim, static_cast<int64_t>(labels.size()));
   return specs;

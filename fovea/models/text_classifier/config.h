@@ -11,11 +11,13 @@ namespace fovea::models {
 /// All that decides the tensors and the arithmetic of a TextClassifier: the model folder's
 /// config.json.
 struct TextClassifierConfig : EncoderConfig {
-  static constexpr int64_t kFormatVersion = 2;  ///< 1 had no fields of scores
+  /// 1 had no fields of scores, 2 no summary tokens.
+  static constexpr int64_t kFormatVersion = 3;
   static constexpr std::string_view kModelType = "fovea_text_classifier";
 
   std::vector<std::string> labels;  ///< distinct, at least 2; label i is logit i
   std::string pooling = "mean";     ///< mean, max, first, last, attention
+  int64_t summary_tokens = 0;       ///< learned tokens before each document, [0, 4096]
 
   /// Throws InputError "PLACE: field "heads": expected …, found …" for the first unmet condition.
   void validate(std::string_view place = "config") const;

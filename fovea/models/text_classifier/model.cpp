@@ -8,7 +8,15 @@ namespace fovea::models {
 TextClassifierImpl::TextClassifierImpl(TextClassifierConfig config) : config_(std::move(config)) {
   config_.validate("TextClassifier");
   embeddings_ = register_module("embeddings", nn::Embedding(embedding_options(config_)));
-  encoder_ = register_module("encoder", nn::Encoder(encoder_options(config_)));
+  nn::EncoderOptions encoder = encoder_options(config_);
+  for (LayerAttention& layer : encoder.attention()) {
+    layer = nn::with_summary(layer, config_.summary_tokens);
+  }
+  encoder_ = register_module("encoder", nn::Encoder(encoder));
+  if (config_.summary_tokens > 0) {
+    summary_ =
+        register_module("summary", nn::SummaryTokens(config_.summary_tokens, config_.model_dim));
+  }
   pooling_ = register_module(
       "pooling", nn::Pooling(nn::parse_pooling(config_.pooling), config_.model_dim, config_.heads));
   classifier_ = register_module(
@@ -24,7 +32,12 @@ torch::Tensor TextClassifierImpl::forward(const PackedBatch& batch) {
   TORCH_CHECK(packing.max_length <= config_.max_length,
               "TextClassifier: expected documents of at most ", config_.max_length,
               " tokens, got one of ", packing.max_length);
-  const at::Tensor x = encoder_(embeddings_(batch.tokens, packing), packing);
+  at::Tensor x = embeddings_(batch.tokens, packing);
+  if (summary_) {
+    x = summary_->strip(encoder_(summary_->insert(x, packing), summary_->around(packing)), packing);
+  } else {
+    x = encoder_(x, packing);
+  }
   return classifier_(pooling_(x, packing));
 }
 

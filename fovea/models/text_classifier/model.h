@@ -6,10 +6,12 @@
 #include "fovea/models/encoder_parts.h"
 #include "fovea/models/text_classifier/config.h"
 #include "fovea/nn/pooling.h"
+#include "fovea/nn/summary_tokens.h"
 
 namespace fovea::models {
 
-/// Encoder with a pooling head and a linear classifier over packed documents.
+/// Encoder with a pooling head and a linear classifier over packed documents; with summary tokens
+/// (nn/summary_tokens.h) before each of them inside the encoder, where the config has some.
 ///
 /// Parameters have the names and shapes of TextClassifierConfig::tensor_specs(). The constructor
 /// draws them from torch's default CPU generator, in that order: torch::manual_seed(s) before it
@@ -37,6 +39,7 @@ class TextClassifierImpl : public torch::nn::Module {
   TextClassifierConfig config_;
   nn::Embedding embeddings_{nullptr};
   nn::Encoder encoder_{nullptr};
+  nn::SummaryTokens summary_{nullptr};
   nn::Pooling pooling_{nullptr};
   torch::nn::Linear classifier_{nullptr};
 };
