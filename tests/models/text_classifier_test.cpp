@@ -74,6 +74,7 @@ TEST(TextClassifierTest, SummaryTokensCarryWhatAWindowDoesNot) {
     EXPECT_EQ(specs, config.tensor_specs());
     PackedBatch batch = batch_of({60, 1, 17});
     const at::Tensor before = model->forward(batch);
+    batch.tokens = batch.tokens.clone();
     batch.tokens[50] = (batch.tokens[50] + 1) % 50;
     const at::Tensor after = model->forward(batch);
     EXPECT_EQ(torch::equal(before[0], after[0]), count == 0);
