@@ -63,7 +63,8 @@ inline double min_norm(const std::vector<double>& x, int64_t dim) {
 }
 
 /// Bounds on an engine's error, each a formula in eps and sizes. `u` is eps of the arithmetic
-/// (f32 for f32, bf16 and f16 storage), `s` eps of the storage type; s/2 · x is half the spacing at
+/// (f32 for f32, bf16 and f16 storage; for f64 twice eps, since the oracle computes in f64 too and
+/// errs as much), `s` eps of the storage type; s/2 · x is half the spacing at
 /// x, which for f16 is at least 2^-25. A matrix unit of bf16 operands rounds weights and dS to
 /// them, relatively by r = 2^-8, and has an exponential good to e = 2^-18; one of operands in two
 /// parts drops what is below r = 2^-16 (2^-17 of each operand, and the product of lower parts);
@@ -153,7 +154,9 @@ inline double max_weights(const TensorView& t) {
 /// The terms that forward and backward share.
 struct WeightErrors {
   WeightErrors(const reference::Problem& p, DType dtype, Operands operands)
-      : u(eps(dtype == DType::kF64 ? DType::kF64 : DType::kF32)), s(eps(dtype)), storage(dtype) {
+      : u(dtype == DType::kF64 ? 2 * eps(DType::kF64) : eps(DType::kF32)),
+        s(eps(dtype)),
+        storage(dtype) {
     const ScoreMod& mod = p.score_mod;
     scale = std::fabs(mod.scale != 0 ? mod.scale : 1 / std::sqrt(static_cast<double>(p.head_dim)));
     if (mod.scales) scale = max_abs({mod.scales, mod.scales + p.heads});
