@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from cases import packed_operands
 
+import fovea  # noqa: F401
+
 OPS = torch.ops.fovea
 
 
