@@ -83,6 +83,20 @@ printf '{"text": "fove"}\n{"text": ""}\n' > hole.jsonl
 grep -q "computes the whole text for each token" err.txt || fail "recomputation is not told"
 "$fovea" generate --model grown --max-tokens 4 --recompute prompts.txt 2> err.txt | cmp -s - out.jsonl || fail "neighbourhood"
 
+# Toy languages: a word a token, and the answer is a completion.
+"$fovea" data sequences --task recall --out recall.jsonl --count 20 --symbols 4 --length 20 2> err.txt || { cat err.txt; fail "data sequences"; }
+awk -F '"' '{
+  split($4, words, " "); answer = ""
+  for (i = 1; i <= 8; i += 2) if (words[i] == words[length(words)]) answer = words[i + 1]
+  if (answer != $8) exit 1
+}' recall.jsonl || fail "recall: $(head -n 1 recall.jsonl)"
+for task in copy induction; do
+  "$fovea" data sequences --task $task --out $task.jsonl --count 20 2> err.txt || { cat err.txt; fail "data sequences --task $task"; }
+done
+"$fovea" --threads 1 train --task lm --train copy.jsonl --out copy --tokenizer.kind word --max-length 64 --model.layers 1 \
+  --model.model_dim 16 --model.heads 2 --model.ff_dim 32 --train.max_steps 2 2> err.txt || { cat err.txt; fail "train on copies"; }
+grep -q "the loss is that of the completions" err.txt || fail "completions of sequences are not told"
+
 # Long texts are cut, and that is said; whole files; prompts with completions; a missing --valid.
 tr -d '\n' < train.txt > long.txt
 "${lm[@]}" --train long.txt --format file --valid valid.txt --out file --train.max_steps 2 2> err.txt ||

@@ -1,7 +1,9 @@
-// fovea data check|baseline|listops|recall|sources: looks at data sets and makes them.
+// fovea data check|baseline|listops|recall|sequences|sources: looks at data sets and makes them.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "fovea/data/listops.h"
 #include "fovea/data/naive_bayes.h"
 #include "fovea/data/recall.h"
+#include "fovea/data/sequences.h"
 #include "fovea/data/sources.h"
 #include "fovea/io/atomic_file.h"
 #include "fovea/io/json.h"
@@ -215,6 +218,63 @@ void add_recall(CLI::App& data_command) {
   });
 }
 
+std::string words_of(std::span<const int32_t> tokens) {
+  std::string text;
+  for (const int32_t token : tokens) {
+    if (!text.empty()) text += ' ';
+    text += token == data::kBlank ? "." : "w" + std::to_string(token);
+  }
+  return text;
+}
+
+void add_sequences(CLI::App& data_command) {
+  struct Options {
+    std::string task = "recall", out;
+    int64_t count = 1000, length = 64;
+    int symbols = 8, vocab = 64;
+    uint64_t seed = 0;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = data_command.add_subcommand(
+      "sequences", "Write toy languages for `train --task lm`: recall, copying, induction");
+  command->footer(
+      "Each line has a prompt and its completion: the last run of tokens that follow from those\n"
+      "before (of recall, the answer to the last query). Words are ids, w1 w2 ..., and . for "
+      "blanks.");
+  Options& o = *options;
+  command->add_option("--task", o.task, "recall, copy or induction (recall)")
+      ->check(CLI::IsMember({"recall", "copy", "induction"}));
+  command->add_option("--out", o.out, "JSONL file to write")->required();
+  command->add_option("--count", o.count, "Sequences (1000)")->check(CLI::PositiveNumber);
+  command->add_option("--symbols", o.symbols, "Pairs of recall, or symbols that come again (8)");
+  command->add_option("--length", o.length, "Tokens of a sequence of recall (64)");
+  command->add_option("--vocab", o.vocab, "Different words, the blank included (64)");
+  command->add_option("--seed", o.seed, "Seed (0)");
+  command->callback([options] {
+    const Options& o = *options;
+    data::Random random(o.seed);
+    const auto next = [&] {
+      if (o.task == "copy") return data::copy_sequence(o.symbols, o.vocab, random);
+      if (o.task == "induction") return data::induction_sequence(o.symbols, o.vocab, random);
+      return data::recall_sequence({o.length, o.symbols, o.vocab}, random);
+    };
+    io::AtomicFile file(o.out);
+    for (int64_t i = 0; i < o.count; ++i) {
+      const data::MarkedSequence s = next();
+      const auto last = std::find(s.marked.rbegin(), s.marked.rend(), true);
+      const auto before = std::find(last, s.marked.rend(), false);
+      const auto begin = static_cast<size_t>(s.marked.rend() - before);
+      const auto end = static_cast<size_t>(s.marked.rend() - last);
+      const std::span<const int32_t> tokens = s.tokens;
+      file.write(io::dump_json({{"prompt", words_of(tokens.first(begin)) + " "},
+                                {"completion", words_of(tokens.subspan(begin, end - begin))}}) +
+                 "\n");
+    }
+    file.commit();
+    log_info(o.out + ": " + std::to_string(o.count) + " sequences");
+  });
+}
+
 void print_report(const data::SourcesReport& report) {
   std::printf("%-12s %15s %15s %15s\n", "class", "train", "valid", "test");
   for (const auto& [label, row] : report.classes) {
@@ -269,6 +329,7 @@ void add_data(CLI::App& app) {
   add_baseline(*command);
   add_listops(*command);
   add_recall(*command);
+  add_sequences(*command);
   add_sources(*command);
 }
 
