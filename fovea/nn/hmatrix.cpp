@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
 #include "fovea/nn/merge_rows.h"
 #include "fovea/nn/row_map.h"
@@ -14,13 +15,10 @@ namespace {
 
 using at::Tensor;
 
-Tensor whole(int64_t size) { return at::empty({size}, at::TensorOptions().dtype(at::kLong)); }
-
 /// Pools of one level, packed as their documents are.
 struct Level {
   Tensor cu_seqlens;         ///< int32 [N + 1]
   std::vector<double> size;  ///< tokens of each pool
-  Tensor pool_of;            ///< int64 [T]: of each token
   RowMap mean;               ///< sum_rows: from the rows of the level below
   bool uneven = false;       ///< some pool has fewer than 2^l tokens
 
@@ -35,25 +33,20 @@ Level finest(const Packing& packing) {
 }
 
 /// Two pools of `below` each, the last of a document alone where their number is odd.
-Level above(const Level& below, const Packing& packing, int64_t l) {
+Level above(const Level& below, int64_t l) {
   const int32_t* from = below.cu_seqlens.const_data_ptr<int32_t>();
-  const int32_t* tokens = packing.cu_seqlens.const_data_ptr<int32_t>();
   Level level;
   level.cu_seqlens = at::empty_like(below.cu_seqlens);
   int32_t* to = level.cu_seqlens.mutable_data_ptr<int32_t>();
   to[0] = 0;
-  const Tensor parent = whole(below.rows());
-  level.pool_of = whole(packing.tokens);
-  for (int64_t n = 0; n < packing.documents; ++n) {
+  const Tensor parent = at::empty({below.rows()}, at::TensorOptions().dtype(at::kLong));
+  for (int64_t n = 0; n + 1 < level.cu_seqlens.size(0); ++n) {
     to[n + 1] = to[n] + (from[n + 1] - from[n] + 1) / 2;
     level.size.resize(static_cast<size_t>(to[n + 1]), 0);
     for (int64_t i = from[n]; i < from[n + 1]; ++i) {
       const int64_t p = to[n] + (i - from[n]) / 2;
       parent.mutable_data_ptr<int64_t>()[i] = p;
       level.size[static_cast<size_t>(p)] += below.size[static_cast<size_t>(i)];
-    }
-    for (int64_t t = tokens[n]; t < tokens[n + 1]; ++t) {
-      level.pool_of.mutable_data_ptr<int64_t>()[t] = to[n] + ((t - tokens[n]) >> l);
     }
   }
   const auto full = static_cast<double>(int64_t{1} << l);
@@ -97,18 +90,19 @@ Tensor pools_before(const Packing& packing, int64_t l, int64_t block) {
 
 Tensor hmatrix(const Tensor& q, const Tensor& k, const Tensor& v, const Packing& packing,
                int64_t block, bool causal, ops::AttentionArguments arguments) {
+  // Means are made from means, and results of levels merged, in float32.
+  const at::ScalarType type = q.scalar_type(), wide = type == at::kDouble ? type : at::kFloat;
   const std::string size = std::to_string(block);
   const auto [o, lse] = ops::attention_varlen(
       q, k, v, packing.cu_seqlens, packing.cu_seqlens,
       causal ? "block_neighbours(" + size + ",1,0)&causal" : "block_neighbours(" + size + ")",
       arguments);
-  std::vector<PartialResult> parts = {{o, lse, {}, 1}};
-  // Means are made from means: in float32 until a level needs them.
-  const at::ScalarType type = q.scalar_type(), wide = type == at::kDouble ? type : at::kFloat;
+  std::vector<PartialResult> levels = {{o.to(wide), lse, {}, 1}};
+  std::vector<RowMap> pools;  // of the rows of each level but the last, those of the next
   Tensor queries = q.to(wide), keys = k.to(wide), values = v.to(wide);
   Level level = finest(packing);
   for (int64_t l = 1; packing.max_length > (2 * block) << (l - 1); ++l) {
-    level = above(level, packing, l);
+    level = above(level, l);
     keys = sum_rows(keys, level.mean);
     values = sum_rows(values, level.mean);
     if (!causal) queries = sum_rows(queries, level.mean);
@@ -119,10 +113,19 @@ Tensor hmatrix(const Tensor& q, const Tensor& k, const Tensor& v, const Packing&
         ops::attention_varlen(causal ? q : queries.to(type), keys.to(type), values.to(type),
                               causal ? packing.cu_seqlens : level.cu_seqlens, level.cu_seqlens,
                               causal ? "intervals" : "block_ring(" + size + ")", arguments);
-    const RowMap rows = causal ? RowMap{} : make_row_map(level.pool_of, level.rows());
-    parts.push_back({o_l, lse_l + static_cast<double>(l) * std::log(2.0), rows, 1});
+    levels.push_back({o_l.to(wide), lse_l + static_cast<double>(l) * std::log(2.0), {}, 1});
+    pools.push_back({level.mean.index, level.mean.begin, level.mean.order, {}});
   }
-  return parts.size() == 1 ? o : std::get<0>(merge_rows(parts));
+  if (levels.size() == 1) return o;
+  if (causal) return std::get<0>(merge_rows(levels)).to(type);
+  // From the coarsest level down: what a pool got is merged with what its halves did.
+  PartialResult coarse = levels.back();
+  for (size_t l = pools.size(); l-- > 0;) {
+    coarse.rows = pools[l];
+    const auto [merged, total] = merge_rows({levels[l], coarse});
+    coarse = {merged, total, {}, 1};
+  }
+  return coarse.o.to(type);
 }
 
 }  // namespace fovea::nn

@@ -30,14 +30,20 @@ Tensor empty_rows(const Tensor& like, int64_t rows) {
   return at::empty(shape, like.options());
 }
 
+/// x, copied unless each row is dense: rows may lie apart, as a projection's queries do.
+Tensor dense_rows(const Tensor& x) {
+  return x.size(0) > 0 && x.select(0, 0).is_contiguous() ? x : x.contiguous();
+}
+
 int64_t grain_of(int64_t row_size) { return std::max<int64_t>(1, kGrain / (row_size + 1)); }
 
 Tensor take(const Tensor& x, const RowMap& map) {
   TORCH_CHECK(x.size(0) == map.rows(), "take_rows: expected ", map.rows(), " rows, got ",
               x.sizes());
-  const Tensor dense = x.contiguous();
+  const Tensor dense = dense_rows(x);
   const Tensor y = empty_rows(x, map.taken());
   const int64_t size = x.size(0) > 0 ? x.numel() / x.size(0) : 0;
+  const int64_t stride = dense.stride(0);
   const int64_t* index = map.index.const_data_ptr<int64_t>();
   const double* weight = weights_of(map);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "take_rows", [&] {
@@ -47,7 +53,7 @@ Tensor take(const Tensor& x, const RowMap& map) {
     at::parallel_for(0, map.taken(), grain_of(size), [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
         scalar_t* out = to + i * size;
-        const scalar_t* row = from + index[i] * size;
+        const scalar_t* row = from + index[i] * stride;
         if (index[i] < 0) {
           std::fill_n(out, size, scalar_t(0));
         } else if (!weight) {
@@ -65,9 +71,10 @@ Tensor take(const Tensor& x, const RowMap& map) {
 Tensor sum(const Tensor& y, const RowMap& map) {
   TORCH_CHECK(y.size(0) == map.taken(), "sum_rows: expected ", map.taken(), " rows, got ",
               y.sizes());
-  const Tensor dense = y.contiguous();
+  const Tensor dense = dense_rows(y);
   const Tensor x = empty_rows(y, map.rows());
   const int64_t size = y.size(0) > 0 ? y.numel() / y.size(0) : 0;
+  const int64_t stride = dense.stride(0);
   const int64_t* begin = map.begin.const_data_ptr<int64_t>();
   const int64_t* order = map.order.const_data_ptr<int64_t>();
   const double* weight = weights_of(map);
@@ -80,7 +87,7 @@ Tensor sum(const Tensor& y, const RowMap& map) {
       for (int64_t r = first; r < last; ++r) {
         std::fill(total.begin(), total.end(), Wide(0));
         for (int64_t e = begin[r]; e < begin[r + 1]; ++e) {
-          const scalar_t* row = from + order[e] * size;
+          const scalar_t* row = from + order[e] * stride;
           const Wide w = weight ? static_cast<Wide>(weight[order[e]]) : Wide(1);
           for (int64_t c = 0; c < size; ++c) total[static_cast<size_t>(c)] += w * Wide(row[c]);
         }

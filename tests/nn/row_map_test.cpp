@@ -31,6 +31,16 @@ TEST(RowMapTest, TakesAndSumsAreEachOthersGradient) {
       1e-14);
 }
 
+TEST(RowMapTest, RowsMayLieApart) {
+  const RowMap map = make_row_map(indices({1, 0, 1}), 2);
+  const at::Tensor all = torch::randn({3, 4, 5, 2});
+  for (const at::Tensor& x : {all.narrow(1, 1, 2), all.narrow(2, 1, 3), all.select(3, 1)}) {
+    EXPECT_TRUE(same_bits(sum_rows(x, map), sum_rows(x.contiguous(), map)));
+    EXPECT_TRUE(same_bits(take_rows(x.narrow(0, 0, 2), map),
+                          take_rows(x.narrow(0, 0, 2).contiguous(), map)));
+  }
+}
+
 TEST(RowMapTest, SumsInFloat32AndRoundsOnce) {
   const RowMap map = make_row_map(indices({0, 0, 0}), 1);
   const at::Tensor y = torch::tensor({256.0, 1.0, 1.0}).to(torch::kBFloat16).view({3, 1});
