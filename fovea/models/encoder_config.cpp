@@ -59,6 +59,13 @@ void check_attention(const EncoderConfig& c, std::string_view place) {
 }
 
 void check_scores(const EncoderConfig& c, const ConfigChecker& check) {
+  check.choice("scores", c.scores, {"dot", "additive", "leaky"});
+  if (c.scores != "dot" && (c.positions == "rotary" || c.cosine)) {
+    fail_config(check.place, "scores",
+                "expected dot with positions \"rotary\" or cosine, which are about products, found "
+                "\"" +
+                    c.scores + "\"; use positions learned, sinusoidal or none");
+  }
   check.choice("position_bias", c.position_bias, {"none", "alibi", "t5"});
   check.integer("bias_buckets", c.bias_buckets, 4, 4096);
   if (c.bias_buckets % 4 != 0) {
@@ -70,13 +77,19 @@ void check_scores(const EncoderConfig& c, const ConfigChecker& check) {
     fail_config(check.place, "softcap",
                 "expected a number from 0 (off) to below 1e6, found " + std::to_string(c.softcap));
   }
-  const char* changed = c.position_bias != "none" ? "position_bias"
-                        : c.softcap > 0           ? "softcap"
-                        : c.cosine                ? "cosine"
-                        : c.sinks                 ? "sinks"
-                                                  : nullptr;
+  const char* changed = c.scores != "dot"           ? "scores"
+                        : c.position_bias != "none" ? "position_bias"
+                        : c.softcap > 0             ? "softcap"
+                        : c.cosine                  ? "cosine"
+                        : c.sinks                   ? "sinks"
+                                                    : nullptr;
   if (!changed) return;
   for (const LayerAttention& layer : parse_layers(c.attention, c.layers)) {
+    if (c.scores != "dot" && !layer.memory.none()) {
+      fail_config(check.place, "scores",
+                  "expected dot with a memory, whose weights are about products, found \"" +
+                      layer.to_string() + '"');
+    }
     if (layer.mechanism == Mechanism::kSoftmax) continue;
     fail_config(check.place, changed,
                 (is_over_blocks(layer.mechanism)
@@ -121,6 +134,7 @@ std::vector<ConfigField> EncoderConfig::encoder_fields() {
           {"attention_dropout", &attention_dropout},
           {"embedding_dropout", &embedding_dropout},
           {"token_dropout", &token_dropout},
+          {"scores", &scores, 4},
           {"position_bias", &position_bias, 2},
           {"bias_buckets", &bias_buckets, 2},
           {"bias_max_distance", &bias_max_distance, 2},
@@ -169,6 +183,13 @@ std::vector<TensorSpec> EncoderConfig::encoder_specs() const {
     }
     if (cosine) specs.push_back({layer + "attention.log_scale", {heads}});
     if (sinks) specs.push_back({layer + "attention.sinks", {heads}});
+    if (scores == "additive") {
+      specs.push_back({layer + "attention.score_weight", {heads, head_dim}});
+    }
+    if (scores == "leaky") {
+      specs.push_back({layer + "attention.query_vector", {heads, head_dim}});
+      specs.push_back({layer + "attention.key_vector", {kv_heads, head_dim}});
+    }
     const LayerAttention& of_layer = attentions[static_cast<size_t>(i)];
     const Mechanism mechanism = of_layer.mechanism;
     if (!is_recurrent(mechanism)) {

@@ -40,6 +40,7 @@ struct EncoderConfig {
   double embedding_dropout = 0;      ///< of the elements of embeddings
   double token_dropout = 0;          ///< of whole tokens' embeddings
   // What attention does to its scores (docs/scores.md); none of it with linear layers.
+  std::string scores = "dot";          ///< dot, additive (tanh inside), leaky (ReLU of a sum)
   std::string position_bias = "none";  ///< none, alibi, t5 (learned buckets of distances)
   int64_t bias_buckets = 32;           ///< of t5: a multiple of 4
   int64_t bias_max_distance = 128;     ///< of t5: what is farther shares a bucket

@@ -21,6 +21,7 @@ nn::EncoderOptions encoder_options(const EncoderConfig& c) {
                              .rotary(c.positions == "rotary")
                              .rope_theta(c.rope_theta)
                              .dropout(c.attention_dropout)
+                             .scores(nn::parse_scores(c.scores))
                              .position_bias(nn::parse_position_bias(c.position_bias))
                              .bias_buckets(c.bias_buckets)
                              .bias_max_distance(c.bias_max_distance)

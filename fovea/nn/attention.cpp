@@ -3,7 +3,10 @@
 #include <cmath>
 #include <optional>
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros.h>
 
@@ -24,14 +27,18 @@ void require(bool condition, const std::string& expected, const std::string& fou
 }
 
 constexpr double kFirstCosineScale = 10, kLargestCosineScale = 100;
+constexpr double kLeakySlope = 0.2;
 
 void check_scores(const AttentionOptions& o) {
-  const bool changed =
-      o.position_bias() != PositionBias::kNone || o.softcap() != 0 || o.cosine() || o.sinks();
+  const bool changed = o.scores() != Scores::kDot || o.position_bias() != PositionBias::kNone ||
+                       o.softcap() != 0 || o.cosine() || o.sinks();
   require(!changed || o.mechanism() == Mechanism::kSoftmax,
-          std::string("no position_bias, softcap, cosine or sinks with ") + name_of(o.mechanism()) +
-              " attention",
+          std::string("no scores, position_bias, softcap, cosine or sinks with ") +
+              name_of(o.mechanism()) + " attention",
           "one of them");
+  require(o.scores() == Scores::kDot || !(o.rotary() || o.cosine()),
+          "neither rotary positions nor cosine with additive scores", "one of them");
+  require(o.scores() == Scores::kDot || o.memory().none(), "no memory with additive scores", "one");
   require(!o.cross() || o.position_bias() == PositionBias::kNone,
           "a position_bias in self-attention only", "cross-attention");
   require(o.softcap() >= 0 && std::isfinite(o.softcap()), "softcap of at least 0",
@@ -147,6 +154,16 @@ void AttentionImpl::register_score_parameters() {
     log_scale_ = register_parameter("log_scale", at::full({heads}, std::log(kFirstCosineScale)));
   }
   if (options.sinks()) sinks_ = register_parameter("sinks", at::zeros({heads}));
+  const auto vectors = [&](const char* name, int64_t count) {
+    const double deviation = 1 / std::sqrt(static_cast<double>(head_dim_));
+    const at::Tensor vector = at::empty({count, head_dim_}, at::TensorOptions().dtype(at::kFloat));
+    return register_parameter(name, vector.normal_(0, deviation));
+  };
+  if (options.scores() == Scores::kAdditive) score_weight_ = vectors("score_weight", heads);
+  if (options.scores() == Scores::kLeaky) {
+    query_vector_ = vectors("query_vector", heads);
+    key_vector_ = vectors("key_vector", options.kv_heads());
+  }
 }
 
 ops::AttentionArguments AttentionImpl::arguments() const {
@@ -154,6 +171,11 @@ ops::AttentionArguments AttentionImpl::arguments() const {
   if (is_training() && options.dropout() > 0) {
     result.dropout_p = options.dropout();
     result.dropout_seed = draw_seed();
+  }
+  result.additive = score_weight_;
+  if (options.scores() == Scores::kLeaky) {
+    result.scale = 1;
+    result.negative_slope = kLeakySlope;
   }
   result.softcap = options.softcap();
   result.cosine = options.cosine();
@@ -166,6 +188,16 @@ ops::AttentionArguments AttentionImpl::arguments() const {
     result.distance_bias = position_bias_.index_select(0, buckets_).transpose(0, 1);
   }
   return result;
+}
+
+/// Of Scores::kLeaky: [x·a, 1, 0, …] of queries, [1, x·a, 0, …] of keys, 8 wide: products of the
+/// two are the sums that it is about. Others as they are.
+at::Tensor AttentionImpl::scored(const at::Tensor& x, const at::Tensor& vector,
+                                 bool queries) const {
+  if (options.scores() != Scores::kLeaky) return x;
+  const at::Tensor sum = (x * vector).sum(-1, /*keepdim=*/true), one = at::ones_like(sum);
+  const at::Tensor zeros = at::zeros({x.size(0), x.size(1), 6}, sum.options());
+  return at::cat({queries ? sum : one, queries ? one : sum, zeros}, -1);
 }
 
 at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
@@ -188,14 +220,18 @@ at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
   const std::optional<int64_t> trailing = trailing_window(options.pattern());
   const bool decodes = trailing && changes.plain();
   const int64_t window = decodes ? trailing.value_or(0) : 0;
-  const auto all_rows = [&] {
-    return std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, changes));
-  };
-  if (!state) return all_rows();
   const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
-  state->append(parts[1], parts[2], window);
-  if (state->tokens == 0) return all_rows();
-  const at::Tensor q = parts[0].transpose(0, 1).unsqueeze(0);
+  const at::Tensor q_rows = scored(parts[0], query_vector_, true);
+  const at::Tensor k_rows = scored(parts[1], key_vector_, false);
+  if (state) state->append(k_rows, parts[2], window);
+  if (!state || state->tokens == 0) {
+    return std::get<0>(
+        options.scores() == Scores::kLeaky
+            ? ops::attention_varlen(q_rows, k_rows, parts[2], packing.cu_seqlens,
+                                    packing.cu_seqlens, pattern_text_, changes)
+            : ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, changes));
+  }
+  const at::Tensor q = q_rows.transpose(0, 1).unsqueeze(0);
   const int64_t length = state->tokens + 1;
   if (decodes) {
     return std::get<0>(ops::attention_decode(q, state->keys, state->values,
@@ -277,9 +313,9 @@ at::Tensor AttentionImpl::forward_cross(const at::Tensor& x, const Packing& pack
                           options.pattern()),
                    packing.tokens);
   }
-  const at::Tensor o =
-      std::get<0>(ops::attention_varlen(q, parts[0], parts[1], packing.cu_seqlens,
-                                        memory_packing.cu_seqlens, pattern_text_, arguments()));
+  const at::Tensor o = std::get<0>(ops::attention_varlen(
+      scored(q, query_vector_, true), scored(parts[0], key_vector_, false), parts[1],
+      packing.cu_seqlens, memory_packing.cu_seqlens, pattern_text_, arguments()));
   return project(o, packing.tokens);
 }
 

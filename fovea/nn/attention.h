@@ -30,6 +30,7 @@ struct AttentionOptions {
   TORCH_ARG(double, dropout) = 0;  ///< of softmax's weights, in training
 
   // What is done to a score (docs/scores.md); with softmax only.
+  TORCH_ARG(Scores, scores) = Scores::kDot;  ///< others without rotary and cosine
   TORCH_ARG(PositionBias, position_bias) = PositionBias::kNone;  ///< self only
   TORCH_ARG(int64_t, bias_buckets) = 32;                         ///< of kT5: a multiple of 4
   TORCH_ARG(int64_t, bias_max_distance) = 128;  ///< of kT5: what is farther shares a bucket
@@ -58,7 +59,8 @@ struct AttentionOptions {
 ///
 /// Learned parts of scores: position_bias [buckets, Hq] of kT5, from zeros; log_scale [Hq] of
 /// `cosine`, the scale is exp of it, at most 100, and begins as 10 (Liu et al. 2022, Swin v2);
-/// sinks [Hq], from zeros.
+/// sinks [Hq], from zeros; of Scores::kAdditive score_weight [Hq, D]; of kLeaky query_vector [Hq,
+/// D] and key_vector [Hkv, D]; these three from normal numbers of deviation 1/sqrt(D).
 class AttentionImpl : public torch::nn::Module {
  public:
   /// Throws InputError where the options do not fit together.
@@ -80,6 +82,7 @@ class AttentionImpl : public torch::nn::Module {
  private:
   void register_score_parameters();
   ops::AttentionArguments arguments() const;
+  at::Tensor scored(const at::Tensor& x, const at::Tensor& vector, bool queries) const;
   at::Tensor project(const at::Tensor& o, int64_t tokens);
   at::Tensor self(const at::Tensor& x, const Packing& packing, AttentionState* state);
   at::Tensor softmax(const at::Tensor& qkv, const Packing& packing, AttentionState* state);
@@ -90,7 +93,8 @@ class AttentionImpl : public torch::nn::Module {
   LinearMixer mixer_{nullptr};
   WindowMemory memory_{nullptr};
   at::Tensor slopes_, buckets_;                   // constants
-  at::Tensor position_bias_, log_scale_, sinks_;  // parameters
+  at::Tensor position_bias_, log_scale_, sinks_;  // parameters, as the next
+  at::Tensor score_weight_, query_vector_, key_vector_;
   torch::nn::Linear qkv_{nullptr}, query_{nullptr}, key_value_{nullptr}, output_{nullptr};
   torch::nn::Linear gate_{nullptr};
 };

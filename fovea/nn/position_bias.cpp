@@ -18,6 +18,12 @@ PositionBias parse_position_bias(const std::string& name) {
       {{"none", PositionBias::kNone}, {"alibi", PositionBias::kAlibi}, {"t5", PositionBias::kT5}});
 }
 
+Scores parse_scores(const std::string& name) {
+  return parse_choice<Scores>(
+      "scores", name,
+      {{"dot", Scores::kDot}, {"additive", Scores::kAdditive}, {"leaky", Scores::kLeaky}});
+}
+
 at::Tensor alibi_slopes(int64_t heads) {
   const at::Tensor slopes = at::empty({heads}, at::kFloat);
   float* out = slopes.mutable_data_ptr<float>();

@@ -16,6 +16,17 @@ enum class PositionBias {
 /// none, alibi, t5; throws InputError that lists them.
 PositionBias parse_position_bias(const std::string& name);
 
+/// What a score is made of.
+enum class Scores {
+  kDot,       ///< scale · q·k
+  kAdditive,  ///< Σ w tanh(q + k), w learned for each head (Bahdanau et al. 2015)
+  kLeaky,  ///< leaky ReLU, slope 0.2, of a_q·q + a_k·k, learned vectors a head (GAT, Veličković
+           ///< et al. 2018)
+};
+
+/// dot, additive, leaky; throws InputError that lists them.
+Scores parse_scores(const std::string& name);
+
 /// ALiBi's slopes, float [H]: 2^(-8 i / H) for i = 1 … H where H is a power of two; else those of
 /// the power below, then every other one of the power above, as the authors' code has it.
 at::Tensor alibi_slopes(int64_t heads);

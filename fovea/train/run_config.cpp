@@ -105,6 +105,12 @@ void visit(Config& c, Visitor&& v) {
   v(Field{"model.embedding_dropout", "of the elements of embeddings", 0, 0.99},
     m.embedding_dropout);
   v(Field{"model.token_dropout", "of whole tokens", 0, 0.99}, m.token_dropout);
+  v(Field{"model.scores",
+          "what a score is made of: dot products, additive (tanh inside), leaky (ReLU of a sum)",
+          -kInf,
+          kInf,
+          {"dot", "additive", "leaky"}},
+    m.scores);
   v(Field{"model.position_bias",
           "what the distance of tokens does to their score",
           -kInf,

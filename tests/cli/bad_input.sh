@@ -115,7 +115,7 @@ broken; printf '\002\000\000\000\000\000\000\000{}' > broken/model.safetensors; 
 broken; : > broken/model.safetensors; used "model.safetensors"
 broken; rm broken/tokenizer.json; used "tokenizer.json"
 broken; echo '{"model": 3}' > broken/tokenizer.json; used "tokenizer.json"
-broken; sed -i 's/"format_version": 2/"format_version": 99/' broken/config.json
+broken; sed -i 's/"format_version": 4/"format_version": 99/' broken/config.json
 used "config.json" "99" "newer"
 broken; sed -i 's/"model_dim": 16/"model_dim": 1048576/' broken/config.json; used "broken/"
 broken; sed -i 's/"layers"/"layrs"/' broken/config.json; used "config.json" "layrs"

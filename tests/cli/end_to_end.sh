@@ -124,6 +124,16 @@ grep -q "^moba(16,2,causal): each token" plan.txt || fail "plan does not explain
 "$fovea" plan --attention 'hmatrix(64)' --length 1024 | grep -q "^cost   blocks: 4 levels, about 288 keys" ||
   fail "plan: the cost of hmatrix"
 
+# Scores of other kinds than products.
+for scores in additive leaky; do
+  # shellcheck disable=SC2086
+  "$fovea" train --train train.jsonl --valid valid.jsonl --out "$scores" $tiny --train.max_steps 3 \
+    --model.positions learned --model.scores "$scores" 2> err.txt || { cat err.txt; fail "train with $scores scores"; }
+  "$fovea" eval --model "$scores" --data test.jsonl --json > out.json 2> err.txt || { cat err.txt; fail "eval with $scores scores"; }
+done
+grep -aq 'layers.0.attention.score_weight' additive/model.safetensors || fail "additive weights are not saved"
+grep -aq 'layers.0.attention.query_vector' leaky/model.safetensors || fail "vectors of leaky scores are not saved"
+
 # What is done to scores: trains, is saved with what it learned, loaded and named.
 # shellcheck disable=SC2086
 "$fovea" train --train train.jsonl --valid valid.jsonl --out scores $tiny --train.epochs 12 \

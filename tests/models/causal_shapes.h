@@ -38,10 +38,7 @@ inline LanguageModelConfig config_of(const Shape& shape) {
   config.attention = shape.attention;
   config.positions = shape.positions;
   if (shape.scores == "alibi" || shape.scores == "t5") config.position_bias = shape.scores;
-  config.softcap = shape.scores == "softcap" ? 2 : 0;
-  config.cosine = shape.scores == "cosine";
-  config.sinks = shape.scores == "sinks";
-  if (shape.scores == "alibi" || shape.scores == "t5") config.position_bias = shape.scores;
+  if (shape.scores == "additive" || shape.scores == "leaky") config.scores = shape.scores;
   config.softcap = shape.scores == "softcap" ? 2 : 0;
   config.cosine = shape.scores == "cosine";
   config.sinks = shape.scores == "sinks";
@@ -90,7 +87,9 @@ inline std::vector<Shape> causal_shapes() {
           Shape{"window(20,0)", "none", 4, "t5"},
           Shape{"causal", "rotary", 4, "softcap"},
           Shape{"window(20,0)", "rotary", 4, "cosine"},
-          Shape{"causal", "rotary", 2, "sinks"}};
+          Shape{"causal", "rotary", 2, "sinks"},
+          Shape{"causal", "none", 2, "additive"},
+          Shape{"window(20,0)", "learned", 2, "leaky"}};
 }
 
 }  // namespace fovea::models

@@ -81,22 +81,22 @@ TEST(TextClassifierConfigTest, MissingFieldIsNamed) {
 }
 
 TEST(TextClassifierConfigTest, NewerFormatIsRefused) {
-  const auto message = unreadable("\"format_version\": 3", "\"format_version\": 4");
-  EXPECT_THAT(message, HasSubstr("found 4"));
+  const auto message = unreadable("\"format_version\": 4", "\"format_version\": 5");
+  EXPECT_THAT(message, HasSubstr("found 5"));
   EXPECT_THAT(message, HasSubstr("newer fovea"));
-  EXPECT_THAT(unreadable("\"format_version\": 3", "\"format_version\": 0"), HasSubstr("found 0"));
+  EXPECT_THAT(unreadable("\"format_version\": 4", "\"format_version\": 0"), HasSubstr("found 0"));
 }
 
 TEST(TextClassifierConfigTest, Version1HasNoFieldsOfScoresOrSummaryTokens) {
   std::string text = example().to_json();
-  const size_t begin = text.find(",\n  \"position_bias\""), end = text.find(",\n  \"labels\"");
+  const size_t begin = text.find(",\n  \"scores\""), end = text.find(",\n  \"labels\"");
   ASSERT_LT(begin, end);
   text.erase(begin, end - begin);
   const size_t summary = text.find(",\n  \"summary_tokens\": 0");
   ASSERT_NE(summary, std::string::npos);
   text.erase(summary, std::strlen(",\n  \"summary_tokens\": 0"));
   EXPECT_THAT(message_of([&] { TextClassifierConfig::from_json(text, "config.json"); }),
-              HasSubstr("field \"position_bias\": missing"));
+              HasSubstr("field \"scores\": missing"));
   const std::string version = "\"format_version\": ";
   text.replace(text.find(version) + version.size(), 1, "1");
   EXPECT_EQ(TextClassifierConfig::from_json(text, "config.json"), example());
@@ -105,12 +105,23 @@ TEST(TextClassifierConfigTest, Version1HasNoFieldsOfScoresOrSummaryTokens) {
 TEST(TextClassifierConfigTest, ScoreFieldsAreChecked) {
   using C = TextClassifierConfig;
   EXPECT_THAT(invalid([](C& c) { c.position_bias = "shaw"; }), HasSubstr("none, alibi, t5"));
+  EXPECT_THAT(invalid([](C& c) { c.scores = "bahdanau"; }), HasSubstr("dot, additive, leaky"));
+  EXPECT_THAT(invalid([](C& c) {
+                c.scores = "leaky";
+                c.positions = "rotary";
+              }),
+              HasSubstr("positions learned"));
   EXPECT_THAT(invalid([](C& c) { c.bias_buckets = 6; }), HasSubstr("multiple of 4"));
   EXPECT_THAT(invalid([](C& c) { c.bias_max_distance = 8; }), HasSubstr("9 to"));
   EXPECT_THAT(invalid([](C& c) { c.softcap = -1; }), HasSubstr("\"softcap\""));
   EXPECT_THAT(invalid([](C& c) { c.softcap = NAN; }), HasSubstr("\"softcap\""));
   const std::vector<std::pair<std::string, std::function<void(C&)>>> changes = {
       {"position_bias", [](C& c) { c.position_bias = "alibi"; }},
+      {"scores",
+       [](C& c) {
+         c.scores = "additive";
+         c.positions = "none";
+       }},
       {"softcap", [](C& c) { c.softcap = 30; }},
       {"cosine", [](C& c) { c.cosine = true; }},
       {"sinks", [](C& c) { c.sinks = true; }}};

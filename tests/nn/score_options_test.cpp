@@ -52,6 +52,15 @@ at::Tensor definition(Attention& module, const at::Tensor& x) {
     scale = p["log_scale"].clamp_max(std::log(100.0)).exp();
   }
   at::Tensor s = torch::matmul(q, k.transpose(1, 2)) * scale.view({-1, 1, 1});
+  if (o.scores() == Scores::kAdditive) {
+    const auto inside = torch::tanh(q.unsqueeze(2) + k.unsqueeze(1));  // [H, n, n, D]
+    s = (inside * p["score_weight"].view({kHeads, 1, 1, kHeadDim})).sum(-1);
+  }
+  if (o.scores() == Scores::kLeaky) {
+    const auto u = (q * p["query_vector"].unsqueeze(1)).sum(-1),
+               w = (k * p["key_vector"].unsqueeze(1)).sum(-1);
+    s = torch::leaky_relu(u.unsqueeze(2) + w.unsqueeze(1), 0.2);
+  }
   if (o.softcap() > 0) s = o.softcap() * torch::tanh(s / o.softcap());
   const auto distance = distances(x.size(0));
   if (o.position_bias() == PositionBias::kT5) {
@@ -87,6 +96,8 @@ const std::vector<Case> kCases = {
     {"softcap", [] { return options().softcap(0.5); }, {}},
     {"cosine", [] { return options().cosine(true); }, {"log_scale"}},
     {"sinks", [] { return options().sinks(true); }, {"sinks"}},
+    {"additive", [] { return options().scores(Scores::kAdditive); }, {"score_weight"}},
+    {"leaky", [] { return options().scores(Scores::kLeaky); }, {"query_vector", "key_vector"}},
     {"everything",
      [] { return options().position_bias(PositionBias::kT5).softcap(2).cosine(true).sinks(true); },
      {"position_bias", "log_scale", "sinks"}},
@@ -100,7 +111,9 @@ TEST_P(ScoreOptionsTest, IsItsDefinitionWithEveryGradient) {
   {
     const torch::NoGradGuard no_grad;
     for (auto& p : module->named_parameters()) {
-      if (p.key().find("weight") == std::string::npos) p.value().normal_(1, 0.5);
+      // Larger vectors would leave every score of a row on one side of the leaky ReLU's bend.
+      const bool drawn = p.key().ends_with("weight") || p.key().ends_with("vector");
+      if (!drawn) p.value().normal_(1, 0.5);
     }
   }
   const auto x = torch::randn({kLength, kDim}).requires_grad_();
@@ -167,6 +180,11 @@ TEST(PositionBiasTest, WhatDoesNotFitTogetherIsRefused) {
   EXPECT_THROW(Attention(AttentionOptions(linear).position_bias(PositionBias::kAlibi)), InputError);
   EXPECT_THROW(Attention(AttentionOptions(linear).softcap(1)), InputError);
   EXPECT_THROW(Attention(AttentionOptions(linear).cosine(true)), InputError);
+  for (const Scores scores : {Scores::kAdditive, Scores::kLeaky}) {
+    EXPECT_THROW(Attention(AttentionOptions(linear).scores(scores)), InputError);
+    EXPECT_THROW(Attention(options().scores(scores).cosine(true)), InputError);
+    EXPECT_THROW(Attention(options().scores(scores).rotary(true)), InputError);
+  }
   EXPECT_THROW(Attention(AttentionOptions(linear).sinks(true)), InputError);
   EXPECT_THROW(Attention(options().cross(true).position_bias(PositionBias::kT5)), InputError);
   EXPECT_THROW(Attention(options().softcap(-1)), InputError);

@@ -11,7 +11,8 @@ namespace fovea::models {
 /// All that decides the tensors and the arithmetic of a LanguageModel: the model folder's
 /// config.json. Every layer's attention must be causal; max_length is at least 2.
 struct LanguageModelConfig : EncoderConfig {
-  static constexpr int64_t kFormatVersion = 2;  ///< 1 had no fields of scores
+  /// 1 had no fields of scores, 2 only dot products; 3 is a classifier's alone.
+  static constexpr int64_t kFormatVersion = 4;
   static constexpr std::string_view kModelType = "fovea_language_model";
 
   bool tie_embeddings = true;  ///< the output projection is the embedding table

@@ -11,8 +11,8 @@ namespace fovea::models {
 /// All that decides the tensors and the arithmetic of a TextClassifier: the model folder's
 /// config.json.
 struct TextClassifierConfig : EncoderConfig {
-  /// 1 had no fields of scores, 2 no summary tokens.
-  static constexpr int64_t kFormatVersion = 3;
+  /// 1 had no fields of scores, 2 no summary tokens, 3 only dot products.
+  static constexpr int64_t kFormatVersion = 4;
   static constexpr std::string_view kModelType = "fovea_text_classifier";
 
   std::vector<std::string> labels;  ///< distinct, at least 2; label i is logit i
