@@ -43,7 +43,7 @@ MarkedSequence recall_sequence(const RecallSequenceOptions& options, Random& ran
   const auto slots = static_cast<int>(options.length / 2);
   const std::vector<int32_t> places = draw(pairs, pairs, slots, random);
   for (size_t i = 0; i < keys.size(); ++i) {
-    const auto at = static_cast<size_t>(2 * places[i]);
+    const auto at = 2 * static_cast<size_t>(places[i]);
     sequence.tokens[at] = keys[i];
     sequence.tokens[at + 1] = values[i];
     sequence.marked[at + 1] = true;
