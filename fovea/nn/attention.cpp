@@ -1,7 +1,6 @@
 #include "fovea/nn/attention.h"
 
 #include <cmath>
-#include <optional>
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -201,44 +200,34 @@ at::Tensor AttentionImpl::scored(const at::Tensor& x, const at::Tensor& vector,
 }
 
 at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
-  return output_(o.view({tokens, options.model_dim()}));
+  return output_(o.reshape({tokens, options.model_dim()}));
 }
 
 bool AttentionImpl::incremental() const {
   if (is_over_blocks(options.mechanism())) return false;
   const bool causal =
       mixer_ ? mixer_->options.causal() : !options.cross() && is_causal(options.pattern());
-  return causal && options.memory().none() && !depends_on_length(options.pattern());
+  const LayerMemory& memory = options.memory();
+  return causal && (memory.none() || memory.causal) && !depends_on_length(options.pattern());
 }
 
 at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
                                   AttentionState* state) {
   const int64_t heads = options.heads(), kv_heads = options.kv_heads();
   const ops::AttentionArguments changes = arguments();
-  // The decode operator knows plain scores over a run of keys; the exact engine, one row at a time,
-  // everything else.
-  const std::optional<int64_t> trailing = trailing_window(options.pattern());
-  const bool decodes = trailing && changes.plain();
-  const int64_t window = decodes ? trailing.value_or(0) : 0;
+  const int64_t window = trailing_window(options.pattern()).value_or(0);
   const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
   const at::Tensor q_rows = scored(parts[0], query_vector_, true);
   const at::Tensor k_rows = scored(parts[1], key_vector_, false);
   if (state) state->append(k_rows, parts[2], window);
-  if (!state || state->tokens == 0) {
-    return std::get<0>(
-        options.scores() == Scores::kLeaky
-            ? ops::attention_varlen(q_rows, k_rows, parts[2], packing.cu_seqlens,
-                                    packing.cu_seqlens, pattern_text_, changes)
-            : ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, changes));
+  if (state && state->tokens > 0) {
+    return std::get<0>(attend_cached(q_rows, *state, window, options.pattern(), changes));
   }
-  const at::Tensor q = q_rows.transpose(0, 1).unsqueeze(0);
-  const int64_t length = state->tokens + 1;
-  if (decodes) {
-    return std::get<0>(ops::attention_decode(q, state->keys, state->values,
-                                             at::full({1}, length, at::kInt), window > 0, window));
-  }
-  return std::get<0>(ops::attention(q, state->keys.narrow(2, 0, length),
-                                    state->values.narrow(2, 0, length), pattern_text_, changes));
+  return std::get<0>(
+      options.scores() == Scores::kLeaky
+          ? ops::attention_varlen(q_rows, k_rows, parts[2], packing.cu_seqlens, packing.cu_seqlens,
+                                  pattern_text_, changes)
+          : ops::attention_qkv(qkv, heads, packing.cu_seqlens, pattern_text_, changes));
 }
 
 at::Tensor AttentionImpl::over_blocks(const at::Tensor& x, const at::Tensor& qkv,
@@ -285,7 +274,7 @@ at::Tensor AttentionImpl::self(const at::Tensor& x, const Packing& packing, Atte
     const at::Tensor table = ops::rotary_table(packing.max_length, head_dim_, options.rope_theta());
     qkv = ops::rotary(qkv, table, packing.positions, heads + kv_heads);
   }
-  if (memory_) return project(memory_(qkv, packing, arguments()), packing.tokens);
+  if (memory_) return project(memory_(qkv, packing, arguments(), state), packing.tokens);
   if (options.mechanism() == Mechanism::kLinear) {
     const auto parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
     return project(linear(parts[0], parts[1], parts[2], packing.cu_seqlens, packing.cu_seqlens,

@@ -4,6 +4,9 @@
 #include <tuple>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+
+#include "fovea/pattern/causality.h"
 
 namespace fovea::nn {
 namespace {
@@ -15,6 +18,12 @@ at::Tensor grown(const at::Tensor& rows, int64_t capacity, const at::Tensor& lik
   const at::Tensor result = at::empty({1, like.size(1), capacity, like.size(2)}, like.options());
   if (rows.defined()) result.narrow(2, 0, rows.size(2)).copy_(rows);
   return result;
+}
+
+/// Rows of a cache in the order of their positions: the last `window` of `length`, or all.
+at::Tensor in_order(const at::Tensor& cache, int64_t length, int64_t window) {
+  if (window == 0 || length <= window) return cache.narrow(2, 0, length);
+  return cache.roll(-(length % window), 2);
 }
 
 }  // namespace
@@ -44,6 +53,20 @@ void AttentionState::append(const at::Tensor& k, const at::Tensor& v, int64_t wi
     values[0].narrow(1, p % rows, count).copy_(v.narrow(0, p - tokens, count).transpose(0, 1));
     p += count;
   }
+}
+
+std::tuple<at::Tensor, at::Tensor> attend_cached(const at::Tensor& q, const AttentionState& state,
+                                                 int64_t window, const Pattern& pattern,
+                                                 const ops::AttentionArguments& arguments) {
+  const int64_t length = state.tokens + 1;
+  const at::Tensor rows = q.transpose(0, 1).unsqueeze(0);
+  const auto [o, lse] =
+      trailing_window(pattern) && arguments.plain()
+          ? ops::attention_decode(rows, state.keys, state.values, at::full({1}, length, at::kInt),
+                                  window > 0, window)
+          : ops::attention(rows, in_order(state.keys, length, window),
+                           in_order(state.values, length, window), pattern.to_string(), arguments);
+  return {o[0].transpose(0, 1), lse[0]};
 }
 
 at::Tensor attend_linear(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

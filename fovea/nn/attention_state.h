@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 
 #include <ATen/core/Tensor.h>
 
+#include "fovea/ops/attention.h"
 #include "fovea/ops/linear_attention.h"
+#include "fovea/pattern/pattern.h"
 
 namespace fovea::nn {
 
@@ -17,8 +20,8 @@ struct AttentionState {
   // until they hold the window.
   at::Tensor keys, values;  ///< [1, Hkv, C, D]
 
-  // Linear and recurrent layers: constant memory.
-  at::Tensor memory;     ///< [1, H, D, Dv + normalise], see ops/linear_attention.h
+  // Linear and recurrent layers, and what a window has left behind: constant memory.
+  at::Tensor memory;     ///< [1, H, D, Dv + normalise], see ops/linear_attention.h, WindowMemory
   at::Tensor convolved;  ///< [1, 3, C], the last inputs of a short convolution
 
   /// Of all that is kept.
@@ -28,6 +31,13 @@ struct AttentionState {
   /// advance. `window` > 0: no more than the last `window` positions are read again.
   void append(const at::Tensor& k, const at::Tensor& v, int64_t window);
 };
+
+/// Softmax attention of a document's newest token, q [1, H, D], whose key append() has added under
+/// the same `window`, to what `pattern` shows it: o [1, H, Dv], lse [H, 1]. Plain scores over a run
+/// of keys are the decode operator's, everything else the exact engine's.
+std::tuple<at::Tensor, at::Tensor> attend_cached(const at::Tensor& q, const AttentionState& state,
+                                                 int64_t window, const Pattern& pattern,
+                                                 const ops::AttentionArguments& arguments);
 
 /// ops::linear_attention_varlen; with a state, of the next rows of its one document, which goes on
 /// from the state's memory.

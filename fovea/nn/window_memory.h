@@ -1,10 +1,12 @@
 #pragma once
 
 #include <string>
+#include <tuple>
 
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include "fovea/nn/attention_state.h"
 #include "fovea/nn/mixer_shapes.h"
 #include "fovea/nn/packing.h"
 #include "fovea/ops/attention.h"
@@ -40,18 +42,28 @@ class WindowMemoryImpl : public torch::nn::Module {
  public:
   /// Throws InputError where the options do not fit together.
   explicit WindowMemoryImpl(const WindowMemoryOptions& options);
-  /// `arguments` are those of the window's scores.
+  /// `arguments` are those of the window's scores. With a state: the next rows of its document,
+  /// causal only. The state keeps the window's keys, and sums of those that have left it (memory
+  /// [Hkv, F, D + 1], float32, or float64 for float64).
   at::Tensor forward(const at::Tensor& qkv, const Packing& packing,
-                     const ops::AttentionArguments& arguments);
+                     const ops::AttentionArguments& arguments, AttentionState* state = nullptr);
 
   WindowMemoryOptions options;
 
  private:
   struct Features {
-    at::Tensor q, k;        ///< undefined: those of qkv themselves
-    at::Tensor subtracted;  ///< from the logarithms of q's, [T, H], or undefined
+    at::Tensor rows;        ///< undefined: elu + 1 of the rows themselves
+    at::Tensor subtracted;  ///< from the logarithms of queries', [T, H], or undefined
   };
-  Features features(const at::Tensor& qkv);
+  Features query_features(const at::Tensor& q);
+  at::Tensor key_features(const at::Tensor& k);
+  at::Tensor whole(const at::Tensor& qkv, const Packing& packing,
+                   const ops::AttentionArguments& arguments);
+  at::Tensor step(const at::Tensor& qkv, const ops::AttentionArguments& arguments,
+                  AttentionState* state);
+  void remember(const at::Tensor& k, const at::Tensor& v, AttentionState* state);
+  std::tuple<at::Tensor, at::Tensor> remembered(const at::Tensor& q, const AttentionState& state);
+  at::Tensor gated(const at::Tensor& o, const at::Tensor& remembered);
   at::Tensor& parameter(const char* name) { return parameters_[name]; }
 
   int64_t left_ = 0, right_ = 0;

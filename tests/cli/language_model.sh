@@ -46,6 +46,11 @@ done
 grep -q "next token" model/README.md || fail "the model card does not tell the task"
 grep -q '"perplexity"' model/log.jsonl || fail "log.jsonl has no perplexity"
 
+printf 'fovealm.fove\n' > prompt.txt
+"$fovea" generate --model model --max-tokens 20 prompt.txt > out.jsonl 2> err.txt || { cat err.txt; fail "generate with memories"; }
+grep -q "computes the whole text" err.txt && fail "a memory of a window has no state: $(cat err.txt)"
+"$fovea" generate --model model --max-tokens 20 --recompute prompt.txt 2> err.txt | cmp -s - out.jsonl || fail "generate with memories"
+
 # The cycle goes on, by cache and state as by the whole text; where it ends is the model's guess.
 printf 'fovealm.fove\nalm.fovealm.\n' > prompts.txt
 for attention in auto 'window(4,0), linear(causal)' 'deltanet, window(2,0)'; do

@@ -91,15 +91,19 @@ TEST(Generation, LayersThatDependOnTheLengthAreRecomputed) {
 
 TEST(Generation, WindowsAndStatesKeepAConstantAmount) {
   const torch::NoGradGuard no_grad;
-  for (const char* attention : {"window(20,0)", "linear(causal)", "mamba2", "gated_deltanet"}) {
-    LanguageModel model = model_of({attention});
+  for (const Shape& shape : {Shape{"window(20,0)"}, Shape{"window(20,0)", "rotary", 4, "softcap"},
+                             Shape{"linear(causal)"}, Shape{"mamba2"}, Shape{"gated_deltanet"},
+                             Shape{"window(20,0)+linear(causal)", "rotary", 2},
+                             Shape{"gate(window(20,0)+performer(causal))"},
+                             Shape{"window(20,0)+based(causal)", "rotary", 4, "sinks"}}) {
+    LanguageModel model = model_of(shape);
     LanguageModelState state;
     model->step(torch::zeros({21}, torch::kLong), state);
     model->step(torch::zeros({1}, torch::kLong), state);
     const int64_t before = state.bytes();
     EXPECT_GT(before, 0);
     for (int i = 0; i < 100; ++i) model->step(torch::zeros({1}, torch::kLong), state);
-    EXPECT_EQ(state.bytes(), before) << attention;
+    EXPECT_EQ(state.bytes(), before) << shape.attention << " " << shape.scores;
   }
 }
 

@@ -154,6 +154,65 @@ TEST(WindowMemoryTest, LowerPrecisionIsNearItsDefinition) {
   }
 }
 
+/// Documents one after another, each from a beginning of its own on: within the window, as long as
+/// it, beyond it.
+TEST(WindowMemoryTest, StepsAreTheDefinitionInEachDocument) {
+  const torch::NoGradGuard no_grad;
+  const std::vector<int64_t> lengths = {3, 21, 37}, beginnings = {1, 4, 5, 6, 30};
+  for (const char* text :
+       {"window(3,0)+linear(causal)", "window(0,0)+linear(causal)", "window(40,0)+linear(causal)",
+        "window(4,0)+performer(causal)", "window(4,2)&causal+based(causal)",
+        "window(5,0)+hedgehog(causal)", "gate(window(4,0)+linear(causal))",
+        "gate(window(3,0)+performer(causal))", "gate(window(4)&causal+hedgehog(causal))"}) {
+    for (const int64_t beginning : beginnings) {
+      WindowMemory module = make(text);
+      module->eval();
+      for (const int64_t length : lengths) {
+        const at::Tensor qkv = rows(length), expected = definition(module, qkv);
+        AttentionState state;
+        for (int64_t count = std::min(beginning, length); state.tokens < length; count = 1) {
+          const at::Tensor x = qkv.narrow(0, state.tokens, count);
+          const at::Tensor o =
+              module(x, Packing::continued(state.tokens, count), ops::AttentionArguments(), &state);
+          ASSERT_LT(distance(o, expected.narrow(0, state.tokens, count)), 1e-10)
+              << text << ", from " << beginning << " on, at " << state.tokens << " of " << length;
+          state.tokens += count;
+        }
+      }
+    }
+  }
+}
+
+/// Sums are kept in float32: they lose no more over a long document than the window's rows do.
+TEST(WindowMemoryTest, StepsOfLowerPrecisionAreNearTheDefinition) {
+  const torch::NoGradGuard no_grad;
+  constexpr int64_t kLength = 500, kBeginning = 100;
+  for (const char* text : {"window(9,0)+linear(causal)", "window(9,0)+performer(causal)",
+                           "gate(window(9,0)+hedgehog(causal))"}) {
+    SCOPED_TRACE(text);
+    WindowMemory module = make(text);
+    module->eval();
+    const at::Tensor qkv = rows(kLength, torch::kFloat).to(torch::kBFloat16);
+    const at::Tensor expected = definition(module, qkv.to(torch::kDouble));
+    module->to(torch::kFloat);
+    for (const auto& [type, tolerance] :
+         {std::pair{torch::kBFloat16, 12 * 0x1p-8}, {torch::kFloat, 200 * 0x1p-23}}) {
+      const at::Tensor x = qkv.to(type);
+      AttentionState state;
+      at::Tensor o;
+      for (int64_t count = kBeginning; state.tokens < kLength; count = 1) {
+        o = module(x.narrow(0, state.tokens, count), Packing::continued(state.tokens, count),
+                   ops::AttentionArguments(), &state);
+        state.tokens += count;
+      }
+      EXPECT_EQ(o.scalar_type(), type);
+      EXPECT_EQ(state.memory.scalar_type(), torch::kFloat);
+      EXPECT_EQ(state.keys.size(2), 10);
+      EXPECT_LT(distance(o.to(torch::kDouble), expected.narrow(0, kLength - 1, 1)), tolerance);
+    }
+  }
+}
+
 TEST(WindowMemoryTest, CausalOnesDoNotLookAhead) {
   for (const char* text : {"window(3,0)+linear(causal)", "window(2,0)+performer(causal)",
                            "window(3,0)+hedgehog(causal)", "gate(window(3,0)+linear(causal))"}) {
