@@ -31,26 +31,25 @@ struct Task {
   int64_t live_tiles;
 };
 
+/// The tasks of one head after another, so that its keys stay in the cache, of each the longest
+/// first, so that threads end together.
 std::vector<Task> make_tasks(const AttentionProblem& p, const Sizes& n, int together) {
   std::vector<Task> tasks;
   tasks.reserve(static_cast<size_t>(n.batch * n.heads * ((n.q_tiles + together - 1) / together)));
-  bool sorted = true;
   for (int64_t b = 0; b < n.batch; ++b) {
     for (int64_t h = 0; h < n.heads; ++h) {
       const BlockPlan& plan = p.plans->plan(b, h);
+      const auto head_begin = static_cast<ptrdiff_t>(tasks.size());
       for (int64_t t = 0; t < n.q_tiles; t += together) {
         const int64_t count = std::min<int64_t>(together, n.q_tiles - t);
         int64_t live = 0;
         for (int64_t i = 0; i < count; ++i) live += plan.live_tiles(t + i);
-        sorted &= tasks.empty() || tasks.back().live_tiles >= live;
         tasks.push_back({static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(t),
                          static_cast<int32_t>(count), live});
       }
+      std::stable_sort(tasks.begin() + head_begin, tasks.end(),
+                       [](const Task& x, const Task& y) { return x.live_tiles > y.live_tiles; });
     }
-  }
-  if (!sorted) {
-    std::stable_sort(tasks.begin(), tasks.end(),
-                     [](const Task& x, const Task& y) { return x.live_tiles > y.live_tiles; });
   }
   return tasks;
 }

@@ -14,9 +14,9 @@ namespace fovea {
 ///
 /// Dense bias: a tile of it belongs to one task, which works on every head and batch element that
 /// shares it one after another; the first stores, the others add. Distance bias and additive
-/// weights: each task sums over its keys, tasks of one head add their sums in ascending order of
-/// keys, heads that share a table are added at the end. Sinks and scales: a sum for each query
-/// tile, added at the end.
+/// weights: each task sums over its keys, tasks of one head add their sums in the order of
+/// their steps, heads that share a table are added at the end. Sinks and scales: a sum for each
+/// query tile, added at the end.
 template <typename T>
 class ScoreModGradients {
  public:
@@ -102,16 +102,16 @@ class ScoreModGradients {
   /// Whether each query has its own row of d_bias.
   bool by_query() const { return !grad_.d_bias.empty() && grad_.d_bias.shape[2] != 1; }
 
-  /// Adds a task's sums to its head's when those of all lower keys are there.
-  void flush_sums(int64_t b, int64_t h, int64_t group, const T* sums) {
+  /// Adds a task's sums to its head's when those of all steps before are there.
+  void flush_sums(int64_t b, int64_t h, int64_t step, const T* sums) {
     if (task_sums() == 0) return;
     const size_t head = static_cast<size_t>(b * n_.heads + h);
-    for (int spins = 0; flushed_[head].load(std::memory_order_acquire) != group;) {
+    for (int spins = 0; flushed_[head].load(std::memory_order_acquire) != step;) {
       if (++spins > 64) std::this_thread::yield();
     }
     T* sum = by_head_.data() + head * task_sums();
     for (size_t i = 0; i < task_sums(); ++i) sum[i] += sums[i];
-    flushed_[head].store(group + 1, std::memory_order_release);
+    flushed_[head].store(step + 1, std::memory_order_release);
   }
 
   /// After all tasks.
