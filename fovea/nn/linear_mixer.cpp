@@ -37,6 +37,11 @@ at::Tensor unit(const at::Tensor& x) {
   return x * (x.square().sum(-1, /*keepdim=*/true) + 1e-6).rsqrt();
 }
 
+/// The weight in x's type: mixed types make torch warn.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight) {
+  return at::rms_norm(x, {x.size(-1)}, weight.to(x.scalar_type()), kEpsilon);
+}
+
 void scaled_xavier_(at::Tensor weight, double gain) {
   const at::NoGradGuard no_grad;
   init_xavier_(weight);
@@ -170,12 +175,12 @@ at::Tensor LinearMixerImpl::decay(const at::Tensor& x, const at::Tensor& steps) 
 at::Tensor LinearMixerImpl::normalise(const at::Tensor& o, const at::Tensor& gate) {
   const int64_t tokens = o.size(0), dim = sizes_.value_dim;
   if (options.mechanism() == Mechanism::kMamba2) {
-    return at::rms_norm(o.reshape({tokens, sizes_.inner()}) * at::silu(gate), {sizes_.inner()},
-                        parameter("norm_weight"), kEpsilon);
+    return rms_norm(o.reshape({tokens, sizes_.inner()}) * at::silu(gate),
+                    parameter("norm_weight"));
   }
   at::Tensor y = o;
   if (options.mechanism() == Mechanism::kRetNet) y = at::layer_norm(o, {dim}, {}, {}, kEpsilon);
-  if (sizes_.norm) y = at::rms_norm(o, {dim}, parameter("norm_weight"), kEpsilon);
+  if (sizes_.norm) y = rms_norm(o, parameter("norm_weight"));
   y = y.reshape({tokens, sizes_.inner()});
   return sizes_.gate ? y * at::silu(gate) : y;
 }
