@@ -1,22 +1,28 @@
 #!/usr/bin/env python3
 """Compares the mechanisms of attention on equal terms: parameters within a tenth, the same data and steps.
 
-    bench/mechanisms.py train listops [--data runs/mechanisms] [--only linear nsa] [--seeds 1 2 3] [--steps N]
-    bench/mechanisms.py train imdb    [--data runs/imdb]       [--seeds 1]
-    bench/mechanisms.py lengths       [--most 131072]
+    bench/mechanisms.py train listops|recall|imdb [--only linear nsa] [--seeds 1 2 3]
+    bench/mechanisms.py speed listops|recall|imdb [--only linear nsa]
+    bench/mechanisms.py lengths [--most 131072]
 
-`train` appends a line a run to bench/results/mechanisms.jsonl: test accuracy, the accuracy on the validation
-examples over the seconds of training, tokens/s of training and of prediction, peak memory. listops: expressions of
-128 to 512 symbols, made here; imdb: reviews as bytes, cut to 2,048 (examples/imdb/prepare). `lengths` appends
-to mechanism_lengths.jsonl the time and peak memory of one layer's training step and prediction against the length.
+`train` appends a line a run to bench/results/mechanisms.jsonl: test accuracy, and [step, accuracy on the validation
+examples] on the way; no times, so it may share the machine. `speed` appends to mechanism_speed.jsonl, on a quiet
+machine, what that training and its evaluation cost: tokens/s and peak memory. listops: expressions of 128 to 512
+symbols, made here; recall: documents of 64 words whose class stands 20 words or more from the word that must know
+it, made here; imdb: reviews as bytes, cut to 2,048 (examples/imdb/prepare runs/imdb). `lengths` appends to
+mechanism_lengths.jsonl the time and peak memory of a model's training step and prediction against the length.
 What is there already (same task, mechanism, seed and steps) is not run again: an interrupted comparison goes on.
 """
 import argparse
+import dataclasses
 import datetime
 import json
 import os
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from train_example import run
@@ -24,33 +30,53 @@ from train_example import run
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
 
-# Layer lists; LOCAL says how far a token of a local mechanism sees.
-LOCAL = 64
+# Layer lists; w is the task's local reach.
 MECHANISMS = {
     "full": "full",
-    "window": f"window({LOCAL})",
-    "window|global": f"window({LOCAL})|global(1)",
-    "block_neighbours": f"block_neighbours({LOCAL})",
+    "window": "window({w})",
+    "window|global": "window({w})|global(1)",
+    "block_neighbours": "block_neighbours({w})",
     "linear": "linear",
     "gated_deltanet": "gated_deltanet",
-    "window+linear": f"window({LOCAL})+linear",
-    "gate(window+linear)": f"gate(window({LOCAL})+linear)",
-    "hmatrix": f"hmatrix({LOCAL})",
-    "nsa": f"nsa({LOCAL},4,{2 * LOCAL})",
-    "moba": f"moba({LOCAL},4)",
+    "window+linear": "window({w})+linear",
+    "gate(window+linear)": "gate(window({w})+linear)",
+    "hmatrix": "hmatrix({w})",
+    "nsa": "nsa({w},4,{2w})",
+    "moba": "moba({w},4)",
 }
-MODEL = ["--model.layers", "2", "--model.model_dim", "128", "--model.heads", "4", "--model.dropout", "0.1"]
-# A gated delta layer has 7 model_dim² weights where the others have 4: its feed-forward pays for them.
-FF_DIM, FF_DIM_OF = 512, {"gated_deltanet": 320}
+WORDS = ["--tokenizer.kind", "word", "--tokenizer.split", "whitespace", "--tokenizer.min_count", "1",
+         "--model.pooling", "first"]
+
+
+@dataclasses.dataclass
+class Task:
+    """A data set and how every mechanism is trained on it."""
+    w: int
+    model: tuple  # layers, model_dim, heads, ff_dim
+    steps: int
+    flags: list
+
+    def model_flags(self, name):
+        layers, dim, heads, ff_dim = self.model
+        # A gated delta layer has more weights than the others: its feed-forward pays for them.
+        return ["--attention", attention(name, self.w), "--model.layers", str(layers), "--model.model_dim", str(dim),
+                "--model.heads", str(heads), "--model.ff_dim", str(ff_dim - dim // 2 * (name == "gated_deltanet"))]
+
+
 TASKS = {
-    "listops": ["--tokenizer.kind", "word", "--tokenizer.split", "whitespace", "--tokenizer.min_count", "1",
-                "--model.pooling", "first", "--model.max_length", "512", "--train.batch_tokens", "16384",
-                "--train.lr", "1e-3", "--train.warmup_steps", "100", "--train.weight_decay", "0.1"],
-    "imdb": ["--tokenizer.kind", "bytes", "--data.truncate", "head", "--model.pooling", "mean",
-             "--model.max_length", "2048", "--train.batch_tokens", "16384", "--train.lr", "1e-3",
-             "--train.warmup_steps", "100", "--train.weight_decay", "0.1"],
+    "listops": Task(32, (2, 64, 2, 192), 500, [*WORDS, "--model.max_length", "512", "--model.dropout", "0.1",
+                    "--train.batch_tokens", "8192", "--train.lr", "2e-3", "--train.warmup_steps", "100"]),
+    "recall": Task(4, (3, 64, 2, 192), 1300, [*WORDS, "--model.max_length", "128", "--model.dropout", "0",
+                   "--train.batch_tokens", "4096", "--train.lr", "3e-3", "--train.warmup_steps", "100"]),
+    "imdb": Task(64, (2, 64, 2, 192), 400, ["--tokenizer.kind", "byte", "--data.truncate", "head", "--model.pooling", "mean",
+                 "--model.max_length", "2048", "--model.dropout", "0.1", "--train.batch_tokens", "16384", "--train.lr",
+                 "2e-3", "--train.warmup_steps", "100"]),
 }
-STEPS = {"listops": 600, "imdb": 400}
+DATA = ROOT / "runs/mechanisms"
+
+
+def attention(name, w):
+    return MECHANISMS[name].replace("{w}", str(w)).replace("{2w}", str(2 * w))
 
 
 def rows_of(name):
@@ -65,52 +91,88 @@ def append(name, row):
     print(json.dumps(row), flush=True)
 
 
-def make_listops(program, folder):
+def make(program, task, folder):
+    """Writes train, valid and test.jsonl of a task, unless they are there."""
+    if (folder / "test.jsonl").exists():
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    for name, count, seed in (("train", 40000, 1), ("valid", 1000, 2), ("test", 2000, 3)):
-        if not (folder / f"{name}.jsonl").exists():
-            run([program, "data", "listops", "--out", str(folder / f"{name}.jsonl"), "--count", str(count), "--seed",
-                 str(seed), "--min-length", "128", "--max-length", "512", "--max-depth", "6", "--max-args", "6"])
+    if task == "recall":
+        run([program, "data", "recall", "--out", str(folder), "--length", "64", "--min-distance", "20", "--train", "12000"])
+    if task == "listops":  # as the Long Range Arena draws them, but shorter
+        for name, count, seed in (("train", 40000, 1), ("valid", 400, 2), ("test", 1000, 3)):
+            run([program, "data", "listops", "--out", str(folder / f"{name}.jsonl"), "--count", str(count), "--seed", str(seed),
+                 "--min-length", "128", "--max-length", "512", "--max-depth", "10", "--max-args", "10"])
+    if task == "imdb":  # of examples/imdb/prepare
+        for name, source, count in (("train", "train", None), ("valid", "valid", 500), ("test", "devtest", None)):
+            lines = (ROOT / "runs/imdb" / f"{source}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            (folder / f"{name}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
 
 
-def history(log):
-    """[seconds, validation accuracy] of each evaluation; seconds of the last update before it."""
-    seconds, points = 0.0, []
-    for line in log.read_text().splitlines():
-        entry = json.loads(line)
-        seconds = entry.get("seconds", seconds)
-        if "valid" in entry:
-            points.append([round(seconds, 1), entry["valid"]["accuracy"]])
-    return points
+def log_of(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def train_one(args, name, seed, steps, more):
+    """Trains one mechanism; (model folder, flags, peak MiB, path of the test set)."""
+    task = TASKS[args.task]
+    data = DATA / args.task
+    make(args.program, args.task, data)
+    out = data / "models" / f"{name.replace('|', '_')}-{seed}"
+    flags = [*task.flags, *task.model_flags(name), "--train.weight_decay", "0.1", "--train.seed", str(seed),
+             "--train.epochs", "1000", "--train.max_steps", str(steps), "--train.metric", "accuracy", *more]
+    train_set, valid_set, test_set = (str(data / f"{file}.jsonl") for file in ("train", "valid", "test"))
+    _, peak = run([args.program, "--threads", str(args.threads), "train", *flags, "--train", train_set, "--valid", valid_set,
+                   "--out", str(out), "--overwrite"])
+    return out, flags, round(peak), test_set
 
 
 def train(args):
-    program = [args.program, "--threads", str(args.threads)]
-    data = args.data or ROOT / ("runs/imdb" if args.task == "imdb" else "runs/mechanisms")
-    if args.task == "listops":
-        make_listops(args.program, data)
-    steps = args.steps or STEPS[args.task]
-    test = data / ("devtest.jsonl" if args.task == "imdb" else "test.jsonl")
+    steps = TASKS[args.task].steps
     done = {(r["task"], r["mechanism"], r["seed"], r["steps"]) for r in rows_of("mechanisms.jsonl")}
     for seed in args.seeds:
         for name in args.only or MECHANISMS:
             if (args.task, name, seed, steps) in done:
                 continue
-            out = data / "models" / f"compared-{name.replace('|', '_')}-{seed}"
-            flags = [*TASKS[args.task], *MODEL, "--attention", MECHANISMS[name], "--train.seed", str(seed),
-                     "--model.ff_dim", str(FF_DIM_OF.get(name, FF_DIM)), "--train.max_steps", str(steps),
-                     "--train.epochs", "1000", "--train.eval_every", str(max(1, steps // 6))]
-            _, peak = run([*program, "train", *flags, "--train", str(data / "train.jsonl"), "--valid",
-                           str(data / "valid.jsonl"), "--out", str(out), "--overwrite"])
+            out, flags, _, test_set = train_one(args, name, seed, steps, ["--train.eval_every", str(steps // 5)])
             record = json.loads((out / "run.json").read_text())
-            scores = json.loads(run([*program, "eval", "--model", str(out), "--data", str(test), "--json"])[0])
-            points = history(out / "log.jsonl")
+            scores = json.loads(run([args.program, "--threads", str(args.threads), "eval", "--model", str(out), "--data",
+                                     test_set, "--json"])[0])
             append("mechanisms.jsonl", dict(
-                task=args.task, mechanism=name, attention=MECHANISMS[name], seed=seed, steps=steps,
-                parameters=record["parameters"], accuracy=scores["accuracy"], history=points,
-                train_tokens_per_second=round(record["result"]["tokens"] / points[-1][0]),
-                peak_mib=round(peak), precision=record["precision"], threads=args.threads,
-                command=" ".join(["fovea train", *flags]), machine=record["machine"], versions=record["versions"]))
+                task=args.task, mechanism=name, seed=seed, steps=steps, tokens=record["result"]["tokens"],
+                parameters=record["parameters"], accuracy=scores["accuracy"],
+                history=[[e["step"], e["valid"]["accuracy"]] for e in log_of(out) if "valid" in e],
+                precision=record["precision"], command=" ".join(["fovea train", *flags]), machine=record["machine"],
+                versions=record["versions"]))
+
+
+def speed(args):
+    """The last 24 of 32 steps; evaluation of the test set less the start of the program."""
+    done = {(r["task"], r["mechanism"]) for r in rows_of("mechanism_speed.jsonl")}
+    for name in args.only or MECHANISMS:
+        if (args.task, name) in done:
+            continue
+        out, _, peak, test_set = train_one(args, name, 0, 32, ["--train.log_every", "8"])
+        rates = [e["tokens_per_second"] for e in log_of(out) if "loss" in e]
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as one, open(test_set, encoding="utf-8") as lines:
+            one.write(next(lines))
+            one.flush()
+            start, seconds = (evaluate(args, out, path) for path in (one.name, test_set))
+        examples = sum(1 for _ in open(test_set, encoding="utf-8"))
+        record = json.loads((out / "run.json").read_text())
+        append("mechanism_speed.jsonl", dict(
+            task=args.task, mechanism=name, train_tokens_per_second=round(statistics.median(rates[1:])),
+            evaluation_examples_per_second=round(examples / (seconds - start)), peak_mib=peak, threads=args.threads,
+            precision=record["precision"], machine=record["machine"], versions=record["versions"]))
+
+
+def evaluate(args, model, data):
+    """Least of two times, in seconds."""
+    times = []
+    for _ in range(2):
+        begin = time.monotonic()
+        run([args.program, "--threads", str(args.threads), "eval", "--model", str(model), "--data", str(data), "--json"])
+        times.append(time.monotonic() - begin)
+    return min(times)
 
 
 def lengths(args):
@@ -122,7 +184,7 @@ def lengths(args):
                 if (name, step, length) in done or (name == "full" and length > args.most_full):
                     continue
                 flags = ["--step", step, "--precision", args.precision, "--length", str(length), "--max-length", str(length),
-                         "--attention", MECHANISMS[name], *MODEL, "--model.ff_dim", str(FF_DIM_OF.get(name, FF_DIM)),
+                         *TASKS["imdb"].model_flags(name),
                          "--repeat", "2", "--seconds", "0.5", "--json"]
                 out, _ = run([args.program, "--threads", str(args.threads), "bench", "model", *flags])
                 append("mechanism_lengths.jsonl", dict(mechanism=name, **json.loads(out)))
@@ -134,21 +196,21 @@ def main():
     parser.add_argument("--program", default=str(ROOT / "build/release/bin/fovea"))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("train", "lengths"):
-        command = commands.add_parser(name)
+    for function in (train, speed, lengths):
+        command = commands.add_parser(function.__name__)
+        command.set_defaults(function=function)
         command.add_argument("--only", nargs="+", choices=list(MECHANISMS))
-        if name == "train":
+        if function is not lengths:
             command.add_argument("task", choices=list(TASKS))
-            command.add_argument("--data", type=Path)
+        if function is train:
             command.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-            command.add_argument("--steps", type=int)
-        else:
+        if function is lengths:
             command.add_argument("--most", type=int, default=131072)
             command.add_argument("--most-full", type=int, default=32768)
             command.add_argument("--precision", default="bf16")
     args = parser.parse_args()
     try:
-        train(args) if args.command == "train" else lengths(args)
+        args.function(args)
     except subprocess.CalledProcessError as error:
         sys.exit(str(error))
 
