@@ -11,6 +11,7 @@
 
 #include "fovea/core/status.h"
 #include "fovea/nn/block_attention.h"
+#include "fovea/nn/block_steps.h"
 #include "fovea/nn/hmatrix.h"
 #include "fovea/nn/linear.h"
 #include "fovea/nn/random.h"
@@ -204,7 +205,6 @@ at::Tensor AttentionImpl::project(const at::Tensor& o, int64_t tokens) {
 }
 
 bool AttentionImpl::incremental() const {
-  if (is_over_blocks(options.mechanism())) return false;
   const bool causal =
       mixer_ ? mixer_->options.causal() : !options.cross() && is_causal(options.pattern());
   const LayerMemory& memory = options.memory();
@@ -231,23 +231,45 @@ at::Tensor AttentionImpl::softmax(const at::Tensor& qkv, const Packing& packing,
 }
 
 at::Tensor AttentionImpl::over_blocks(const at::Tensor& x, const at::Tensor& qkv,
-                                      const Packing& packing) {
+                                      const Packing& packing, AttentionState* state) {
   const int64_t kv_heads = options.kv_heads();
   const auto parts = qkv.split_with_sizes({options.heads(), kv_heads, kv_heads}, 1);
   const std::vector<int64_t>& n = options.numbers();
   const bool causal = options.pattern() != Pattern();
   at::Tensor gates;
   if (gate_) gates = at::sigmoid(gate_(x)).view({packing.tokens, options.heads(), -1});
-  if (options.mechanism() == Mechanism::kHMatrix) {
-    return hmatrix(parts[0], parts[1], parts[2], packing, n[0], causal, arguments());
+  if (state) {
+    options.mechanism() == Mechanism::kHMatrix ? append_pools(parts[1], parts[2], state)
+                                               : append_blocks(parts[1], parts[2], n[0], state);
+    if (state->tokens > 0) return block_step(parts[0], gates, *state);
   }
-  if (options.mechanism() == Mechanism::kNsa) {
-    return nsa(parts[0], parts[1], parts[2], gates, packing, n[0], n[1], n[2], causal, arguments());
+  switch (options.mechanism()) {
+    case Mechanism::kHMatrix:
+      return hmatrix(parts[0], parts[1], parts[2], packing, n[0], causal, arguments());
+    case Mechanism::kNsa:
+      return nsa(parts[0], parts[1], parts[2], gates, packing, n[0], n[1], n[2], causal,
+                 arguments());
+    case Mechanism::kSegmentEncoder:
+      return segment_encoder(parts[0], parts[1], parts[2], gates, packing, n[0], causal,
+                             arguments());
+    default:
+      return moba(parts[0], parts[1], parts[2], packing, n[0], n[1], causal, arguments());
   }
-  if (options.mechanism() == Mechanism::kSegmentEncoder) {
-    return segment_encoder(parts[0], parts[1], parts[2], gates, packing, n[0], causal, arguments());
+}
+
+at::Tensor AttentionImpl::block_step(const at::Tensor& q, const at::Tensor& gates,
+                                     const AttentionState& state) {
+  const std::vector<int64_t>& n = options.numbers();
+  switch (options.mechanism()) {
+    case Mechanism::kHMatrix:
+      return hmatrix_step(q, state, n[0]);
+    case Mechanism::kNsa:
+      return nsa_step(q, gates, state, n[0], n[1], n[2]);
+    case Mechanism::kSegmentEncoder:
+      return segment_encoder_step(q, gates, state, n[0]);
+    default:
+      return moba_step(q, state, n[0], n[1]);
   }
-  return moba(parts[0], parts[1], parts[2], packing, n[0], n[1], causal, arguments());
 }
 
 at::Tensor AttentionImpl::forward(const at::Tensor& x, const Packing& packing,
@@ -282,7 +304,7 @@ at::Tensor AttentionImpl::self(const at::Tensor& x, const Packing& packing, Atte
                    packing.tokens);
   }
   if (is_over_blocks(options.mechanism())) {
-    return project(over_blocks(x, qkv, packing), packing.tokens);
+    return project(over_blocks(x, qkv, packing, state), packing.tokens);
   }
   return project(softmax(qkv, packing, state), packing.tokens);
 }

@@ -86,7 +86,9 @@ class AttentionImpl : public torch::nn::Module {
   at::Tensor project(const at::Tensor& o, int64_t tokens);
   at::Tensor self(const at::Tensor& x, const Packing& packing, AttentionState* state);
   at::Tensor softmax(const at::Tensor& qkv, const Packing& packing, AttentionState* state);
-  at::Tensor over_blocks(const at::Tensor& x, const at::Tensor& qkv, const Packing& packing);
+  at::Tensor over_blocks(const at::Tensor& x, const at::Tensor& qkv, const Packing& packing,
+                         AttentionState* state);
+  at::Tensor block_step(const at::Tensor& q, const at::Tensor& gates, const AttentionState& state);
 
   int64_t head_dim_;
   std::string pattern_text_;

@@ -33,6 +33,7 @@ int64_t AttentionState::bytes() const {
   for (const at::Tensor* x : {&keys, &values, &memory, &convolved}) {
     if (x->defined()) sum += static_cast<int64_t>(x->nbytes());
   }
+  for (const AttentionState& pool : pools) sum += pool.bytes();
   return sum;
 }
 

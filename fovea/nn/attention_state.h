@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <tuple>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -23,6 +24,9 @@ struct AttentionState {
   // Linear and recurrent layers, and what a window has left behind: constant memory.
   at::Tensor memory;     ///< [1, H, D, Dv + normalise], see ops/linear_attention.h, WindowMemory
   at::Tensor convolved;  ///< [1, 3, C], the last inputs of a short convolution
+
+  /// Layers over blocks: means of rows, which grow with the document; `tokens` are their number.
+  std::vector<AttentionState> pools;
 
   /// Of all that is kept.
   int64_t bytes() const;

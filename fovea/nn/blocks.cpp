@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 
 namespace fovea::nn {
 
@@ -31,6 +33,15 @@ Blocks::Blocks(const Packing& packing, int64_t size_) : size(size_) {
     }
   }
   mean = make_row_map(block_of, count, weight);
+}
+
+Blocks Blocks::before(int64_t count, int64_t size) {
+  Blocks blocks;
+  blocks.size = size;
+  blocks.count = count;
+  blocks.cu_blocks = at::tensor({int64_t{0}, count}, at::TensorOptions().dtype(at::kInt));
+  blocks.block_of = at::full({1}, count, at::kLong);
+  return blocks;
 }
 
 }  // namespace fovea::nn

@@ -19,6 +19,12 @@ struct Blocks {
   RowMap mean;          ///< sum_rows(x, mean): the mean of each block's rows
 
   Blocks(const Packing& packing, int64_t size);
+  /// The `count` blocks before that of a document's newest token, which is packed alone; nothing of
+  /// their rows. For choose_blocks().
+  static Blocks before(int64_t count, int64_t size);
+
+ private:
+  Blocks() = default;
 };
 
 }  // namespace fovea::nn

@@ -26,6 +26,7 @@ value() { sed 's/.*"'"$1"'":\([0-9.e+-]*\).*/\1/' "$2"; }
 
 # The first letter is one of 8; where a text ends takes ln 41 + 1 nats of one who cannot count. So a
 # model that knows the cycle has a perplexity of exp((ln 8 + ln 41 + 1) / 41) = 1.18 or less.
+printf 'fovealm.fove\n' > prompt.txt
 for attention in 'moba(4,3,causal), nsa(4,3,4,causal)' auto 'window(4,0), linear(causal)' \
   'window(3,0)+linear(causal), gate(window(3,0)+linear(causal))'; do
   "${lm[@]}" --train train.txt --valid valid.txt --attention "$attention" --train.epochs 6 \
@@ -40,16 +41,16 @@ for attention in 'moba(4,3,causal), nsa(4,3,4,causal)' auto 'window(4,0), linear
   awk -v p="$(value perplexity eval.json)" 'BEGIN { exit !(p < 1.25) }' ||
     fail "$attention: perplexity $(value perplexity eval.json), expected below 1.25"
   [ "$(value targets eval.json)" = $((40 * 41)) ] || fail "targets: $(cat eval.json)"
+  "$fovea" generate --model model --max-tokens 20 prompt.txt > out.jsonl 2> err.txt ||
+    { cat err.txt; fail "generate with $attention"; }
+  grep -q "computes the whole text" err.txt && fail "no cache or state with $attention"
+  "$fovea" generate --model model --max-tokens 20 --recompute prompt.txt 2> err.txt | cmp -s - out.jsonl ||
+    fail "generate --recompute with $attention"
 done
 "$fovea" eval --model model --data valid.txt 2> err.txt | grep -q "^perplexity  *1\." || fail "eval as text"
 "$fovea" info --model model | grep -q "attention of layer 1 *gate(window(3,0)+linear(causal))$" || fail "info"
 grep -q "next token" model/README.md || fail "the model card does not tell the task"
 grep -q '"perplexity"' model/log.jsonl || fail "log.jsonl has no perplexity"
-
-printf 'fovealm.fove\n' > prompt.txt
-"$fovea" generate --model model --max-tokens 20 prompt.txt > out.jsonl 2> err.txt || { cat err.txt; fail "generate with memories"; }
-grep -q "computes the whole text" err.txt && fail "a memory of a window has no state: $(cat err.txt)"
-"$fovea" generate --model model --max-tokens 20 --recompute prompt.txt 2> err.txt | cmp -s - out.jsonl || fail "generate with memories"
 
 # The cycle goes on, by cache and state as by the whole text; where it ends is the model's guess.
 printf 'fovealm.fove\nalm.fovealm.\n' > prompts.txt

@@ -18,7 +18,6 @@ struct Shape {
   std::string positions = "rotary";
   int64_t kv_heads = 4;
   std::string scores = "";
-  bool incremental = true;
 };
 
 inline void PrintTo(const Shape& shape, std::ostream* out) {
@@ -89,10 +88,13 @@ inline std::vector<Shape> causal_shapes() {
           Shape{"window(9,0)+linear(causal)", "rotary", 2, "cosine"},
           Shape{"gate(window(9,0)+based(causal))", "rotary", 2, "softcap"},
           Shape{"window(9,0)+performer(causal)", "rotary", 4, "sinks"},
-          Shape{"moba(8,3,causal)", "rotary", 2, "", false},
-          Shape{"hmatrix(8,causal)", "rotary", 4, "", false},
-          Shape{"nsa(8,3,16,causal)", "rotary", 2, "", false},
-          Shape{"segment_encoder(16,causal)", "rotary", 4, "", false},
+          Shape{"moba(8,3,causal)", "rotary", 2},
+          Shape{"moba(16,1,causal), moba(4,9,causal)", "none"},
+          Shape{"hmatrix(8,causal)", "rotary", 2},
+          Shape{"hmatrix(2,causal)"},
+          Shape{"nsa(8,3,16,causal)", "rotary", 2},
+          Shape{"nsa(5,6,3,causal), nsa(64,1,200,causal)"},
+          Shape{"segment_encoder(16,causal)", "rotary", 1},
           Shape{"window(7,0), gated_deltanet", "learned"},
           Shape{"causal", "none", 2, "alibi"},
           Shape{"window(20,0)", "none", 4, "t5"},

@@ -135,6 +135,44 @@ std::vector<at::Tensor> gradients(const Case& c, const Inputs& in, const at::Ten
   return result;
 }
 
+TEST(BlockAttentionTest, StepsAreTheWholeInEachDocument) {
+  const torch::NoGradGuard no_grad;
+  const Packing packing = packing_of(kLengths);
+  for (const char* text : {"moba(8,3,causal)", "moba(8,1,causal)", "moba(6,20,causal)",
+                           "nsa(8,4,11,causal)", "nsa(64,1,1,causal)", "hmatrix(8,causal)",
+                           "hmatrix(4,causal)", "segment_encoder(7,causal)"}) {
+    torch::manual_seed(4);
+    const LayerAttention layer = parse_layers(text, 1)[0];
+    Attention module(AttentionOptions()
+                         .model_dim(kHeads * kDim)
+                         .heads(kHeads)
+                         .kv_heads(kKvHeads)
+                         .rotary(true)
+                         .mechanism(layer.mechanism)
+                         .numbers(layer.numbers)
+                         .pattern(layer.pattern));
+    module->to(torch::kDouble);
+    module->eval();
+    const at::Tensor x = torch::randn({packing.tokens, kHeads * kDim}, torch::kDouble) * 3;
+    const at::Tensor whole = module(x, packing);
+    for (const int64_t beginning : {1, 8, 45}) {
+      int64_t first = 0;
+      for (const int64_t length : kLengths) {
+        AttentionState state;
+        for (int64_t count = std::min(beginning, length); state.tokens < length; count = 1) {
+          const int64_t row = first + state.tokens;
+          const at::Tensor y =
+              module(x.narrow(0, row, count), Packing::continued(state.tokens, count), &state);
+          ASSERT_LT(distance(y, whole.narrow(0, row, count)), 1e-10)
+              << text << ", from " << beginning << " on, after " << state.tokens << " of "
+              << length;
+        }
+        first += length;
+      }
+    }
+  }
+}
+
 TEST(BlockAttentionTest, IsItsDefinitionInEachDocument) {
   const Inputs in = random_inputs(kLengths);
   for (const Case& c : cases()) {
