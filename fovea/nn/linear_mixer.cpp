@@ -175,8 +175,7 @@ at::Tensor LinearMixerImpl::decay(const at::Tensor& x, const at::Tensor& steps) 
 at::Tensor LinearMixerImpl::normalise(const at::Tensor& o, const at::Tensor& gate) {
   const int64_t tokens = o.size(0), dim = sizes_.value_dim;
   if (options.mechanism() == Mechanism::kMamba2) {
-    return rms_norm(o.reshape({tokens, sizes_.inner()}) * at::silu(gate),
-                    parameter("norm_weight"));
+    return rms_norm(o.reshape({tokens, sizes_.inner()}) * at::silu(gate), parameter("norm_weight"));
   }
   at::Tensor y = o;
   if (options.mechanism() == Mechanism::kRetNet) y = at::layer_norm(o, {dim}, {}, {}, kEpsilon);
