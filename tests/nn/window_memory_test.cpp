@@ -293,6 +293,33 @@ TEST(WindowMemoryTest, BitsDoNotDependOnThreads) {
   }
 }
 
+TEST(WindowMemoryTest, BitsOfStepsDoNotDependOnThreads) {
+  const torch::NoGradGuard no_grad;
+  const int before = at::get_num_threads();
+  const at::Tensor x = rows(3003, torch::kFloat);
+  for (const char* text : {"window(9,0)+linear(causal)", "gate(window(9,0)+based(causal))"}) {
+    WindowMemory module = make(text);
+    module->to(torch::kFloat);
+    module->eval();
+    std::vector<at::Tensor> results;
+    for (const int threads : {1, 4}) {
+      at::set_num_threads(threads);
+      AttentionState state;
+      for (int64_t count = 3000; state.tokens < x.size(0); count = 1) {
+        results.push_back(module(x.narrow(0, state.tokens, count),
+                                 Packing::continued(state.tokens, count), ops::AttentionArguments(),
+                                 &state));
+        state.tokens += count;
+      }
+      results.push_back(state.memory);
+    }
+    at::set_num_threads(before);
+    for (size_t i = 0; i < results.size() / 2; ++i) {
+      EXPECT_TRUE(same_bits(results[i], results[results.size() / 2 + i])) << text << " " << i;
+    }
+  }
+}
+
 TEST(WindowMemoryTest, PerformerDrawsOnlyInTraining) {
   WindowMemory module = make("window(3)+performer");
   module->eval();
