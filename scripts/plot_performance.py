@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Draws the plots of docs/performance.md from bench/results (needs matplotlib).
+"""Draws the plots of docs/performance.md and docs/mechanisms.md from bench/results (needs matplotlib).
 
-    scripts/plot_performance.py         writes docs/images/length.svg and docs/images/roofline.svg
+    scripts/plot_performance.py         writes docs/images/{length,roofline,mechanisms,mechanism_lengths}.svg
 """
 import re
+import statistics
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "fovea"  # the same file from the same results
 import matplotlib.pyplot as plt  # noqa: E402
 
-from update_tables import ROOT, case_rows, rows_of  # noqa: E402
+from update_tables import ROOT, case_rows, per_mechanism, rows_of  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
 CASE = re.compile(r"b(\d+)_h(\d+)(?:_kv(\d+))?_q(\d+)_k(\d+)_d(\d+)(?:_v\d+)?_(f32|bf16|f16)_([a-z0-9+.-]+)_(fwd|bwd)")
@@ -79,6 +80,46 @@ def roofline():
     save(figure, "roofline.svg")
 
 
+def mechanisms():
+    """Test accuracy against tokens/s of training, a panel a task."""
+    runs, speeds = (per_mechanism(name, ["task"]) for name in ("mechanisms.jsonl", "mechanism_speed.jsonl"))
+    tasks = [task for task in runs if task in speeds]
+    if not tasks:
+        return
+    figure, panels = plt.subplots(1, len(tasks), figsize=(5 * len(tasks), 4), squeeze=False)
+    for axes, task in zip(panels[0], tasks):
+        for name, rows in runs[task].items():
+            if name in speeds[task]:
+                speed = speeds[task][name][0]["train_tokens_per_second"]
+                scores = [100 * row["accuracy"] for row in rows]
+                axes.plot(speed, statistics.mean(scores), "o", color="C0")
+                axes.plot([speed, speed], [min(scores), max(scores)], color="C0")
+                axes.annotate(name, (speed, statistics.mean(scores)), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        axes.set(xscale="log", xlabel="training tokens/s", ylabel="test accuracy, %", title=task)
+        axes.grid(alpha=0.3)
+    save(figure, "mechanisms.svg")
+
+
+def mechanism_lengths():
+    """Seconds and memory of a training step against the length of its one document."""
+    found = per_mechanism("mechanism_lengths.jsonl", ["step"]).get("train")
+    if not found:
+        return
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5))
+    for axes, key, unit, label in ((panels[0], "ms_min", 1e3, "s"), (panels[1], "bytes_peak", 2**20, "peak MiB of the process")):
+        for i, (name, rows) in enumerate(found.items()):
+            points = sorted((row["length"], row[key] / unit) for row in rows)
+            axes.loglog(*zip(*points), "-" if i < 6 else "--", marker="o", markersize=3, color=f"C{i % 10}", label=name)
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="length, tokens", ylabel=label)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=7)
+    figure.suptitle("A training step")
+    save(figure, "mechanism_lengths.svg")
+
+
 if __name__ == "__main__":
     lengths()
     roofline()
+    mechanisms()
+    mechanism_lengths()

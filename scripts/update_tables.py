@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Makes the tables of README.md and docs/performance.md from bench/results/*.jsonl.
+"""Makes the tables of README.md, docs/performance.md and docs/mechanisms.md from bench/results/*.jsonl.
 
-    scripts/update_tables.py            rewrites both between their <!-- results --> marks
+    scripts/update_tables.py            rewrites them between their <!-- results --> marks
     scripts/update_tables.py --check    fails when they are not what the results say
 
-The plots of docs/performance.md are scripts/plot_performance.py's.
+The plots are scripts/plot_performance.py's.
 """
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def case_rows(name):
     return rows[0] if rows else None, cases
 
 
-def attention(wanted=lambda case: True):
+def attention(wanted=lambda case: True, name="attention.jsonl"):
     """bench/attention.py: the machine's line, then a line for each case and contestant."""
-    machine, cases = case_rows("attention.jsonl")
+    machine, cases = case_rows(name)
     if not machine:
         return []
     peaks, body = machine["peak_gflops"], []
@@ -46,15 +47,16 @@ def attention(wanted=lambda case: True):
         if not wanted(case):
             continue
         ours, theirs = by_name["fovea"], by_name["torch.sdpa"]
-        flex = by_name.get("torch.flex")
+        third = by_name.get("torch.flex") or by_name.get("torch.unfused")
         peak = peaks[re.search("_(f32|bf16|f16)_", case)[1]]
         body.append([f"`{case}`", ours["gflops"], f"{100 * ours['gflops'] / peak:.0f} %",
-                     theirs["gflops"], flex["gflops"] if flex else "", f"{ours['ratio']}x"])
+                     theirs["gflops"], third["gflops"] if third else "", f"{ours['ratio']}x"])
     return [f"**Attention**, GFLOP/s beside PyTorch {machine['torch']} in one process ({machine['machine']}, "
             f"{machine['threads']} thread(s); measured peaks: f32 {peaks['f32']:.0f} ({machine['isa']['f32']}), bf16 "
             f"{peaks['bf16']:.0f} ({machine['isa']['bf16']}); "
             f"`bench/attention.py`, {machine['date']}):", "",
-            *table(["case", "fovea", "of its peak", "SDPA", "FlexAttention", "against SDPA"], body), ""]
+            *table(["case", "fovea", "of its peak", "SDPA", "unfused" if name == "short.jsonl" else "FlexAttention",
+                    "against SDPA"], body), ""]
 
 
 def runtimes():
@@ -87,6 +89,23 @@ def cases_alone(name, text):
     return [f"{text} ({rows[0]['machine']}, {rows[0]['threads']} threads; `fovea bench attention --file "
             f"bench/cases/{name.replace('jsonl', 'txt')} --json`):", "",
             *table(["case", "ms", "GFLOP/s", "of the peak", "peak MiB, inputs and outputs included"], body), ""]
+
+
+def scaling():
+    """bench/scaling.py: a rule a line."""
+    rows = rows_of("scaling.jsonl")
+    if not rows:
+        return []
+    body = [[f"`{row['case']}`", row["gflops"], f"{100 * row['gflops'] / row['peak_gflops']:.0f} %",
+             f"`{row['beside'][0]}`" if len(row["beside"]) == 1 else "its documents one by one",
+             f"{row['measured']:.2f}{'' if keeps(row) else ' (missed)'}", f"{row['rule']} {row['asked']}"] for row in rows]
+    return [f"Time, or GFLOP/s, of a case over those of others in one run, and what they should be at most, or least "
+            f"({rows[0]['machine']}, {rows[0]['threads']} threads; `bench/scaling.py`, {rows[0]['date']}):", "",
+            *table(["case", "GFLOP/s", "of the peak", "beside", "ratio", "asked"], body), ""]
+
+
+def keeps(row):
+    return row["measured"] <= row["asked"] if row["rule"] == "time <=" else row["measured"] >= row["asked"]
 
 
 def decode():
@@ -174,6 +193,71 @@ def training():
                    body), ""]
 
 
+def per_mechanism(name, keys):
+    """Rows of bench/mechanisms.py by `keys`, then by mechanism."""
+    found = {}
+    for row in rows_of(name):
+        key = tuple(row[k] for k in keys)
+        found.setdefault(key[0] if len(key) == 1 else key, {}).setdefault(row["mechanism"], []).append(row)
+    return found
+
+
+def accuracy_at(row, speed, seconds):
+    """Validation accuracy of a run after so many seconds, between evaluations on a straight line."""
+    per_step = row["tokens"] / row["steps"] / speed["train_tokens_per_second"]
+    points = [(step * per_step, accuracy) for step, accuracy in row["history"]]
+    before = [p for p in points if p[0] <= seconds]
+    after = [p for p in points if p[0] > seconds]
+    if not before or not after:
+        return (before[-1:] or after)[0][1]
+    (t0, a0), (t1, a1) = before[-1], after[0]
+    return a0 + (a1 - a0) * (seconds - t0) / (t1 - t0)
+
+
+def mechanisms():
+    """bench/mechanisms.py train and speed: a table a task."""
+    lines, speeds = [], per_mechanism("mechanism_speed.jsonl", ["task"])
+    for task, runs in per_mechanism("mechanisms.jsonl", ["task"]).items():
+        speed = {name: rows[0] for name, rows in speeds.get(task, {}).items()}
+        runs = {name: rows for name, rows in runs.items() if name in speed}
+        if not runs:
+            continue
+        fastest = min(rows[0]["tokens"] / speed[name]["train_tokens_per_second"] for name, rows in runs.items())
+        body = []
+        for name, rows in runs.items():
+            scores = [100 * row["accuracy"] for row in rows]
+            equal = statistics.mean(100 * accuracy_at(row, speed[name], fastest) for row in rows)
+            spread = f" ({min(scores):.1f} to {max(scores):.1f})" if len(scores) > 1 else ""
+            attention = re.search(r"--attention (\S+)", rows[0]["command"])[1].replace("|", "\\|")
+            body.append([f"`{attention}`", f"{rows[0]['parameters']:,}", f"{statistics.mean(scores):.1f}{spread}",
+                         f"{equal:.1f}", f"{speed[name]['train_tokens_per_second']:,}",
+                         f"{speed[name]['evaluation_tokens_per_second']:,}", f"{speed[name]['peak_mib']:,}"])
+        row = next(iter(runs.values()))[0]
+        seeds = len(next(iter(runs.values())))
+        lines += [f"**{task}**: {row['steps']} steps, {row['tokens']:,} tokens, {seeds} seed{'s' * (seeds > 1)} (mean, least to most), "
+                  f"{row['precision']}; the last accuracy is that on the validation examples after the {fastest:.0f} s that the fastest "
+                  f"takes for all steps:", "",
+                  *table(["attention", "parameters", "test accuracy", "at equal time", "training tokens/s", "evaluation tokens/s",
+                          "training peak MiB"], body), ""]
+    return lines
+
+
+def mechanism_lengths():
+    """bench/mechanisms.py lengths: seconds and memory of a training step."""
+    found = per_mechanism("mechanism_lengths.jsonl", ["step"])
+    lines = []
+    for step, by_name in found.items():
+        lengths = sorted({row["length"] for rows in by_name.values() for row in rows})
+        body = []
+        for name, rows in by_name.items():
+            at = {row["length"]: row for row in rows}
+            body.append([f"`{name}`".replace("|", "\\|"), *(f"{at[n]['ms_min'] / 1e3:.3g} s, {at[n]['bytes_peak'] / 2**20:,.0f}"
+                                                           if n in at else "" for n in lengths)])
+        lines += [f"**{'A training step' if step == 'train' else 'Prediction'}** of one document: seconds, peak MiB of the process, "
+                  "by its tokens:", "", *table(["mechanism", *(f"{n:,}" for n in lengths)], body), ""]
+    return lines
+
+
 def readme():
     shown = set((ROOT / "bench/cases/peers.txt").read_text().split())
     return attention(shown.__contains__) + models() + training()
@@ -183,11 +267,11 @@ def performance():
     """The sections that have results."""
     sections = {
         "Beside PyTorch": attention(),
+        "Short lengths": attention(name="short.jsonl"),
         "Beside other runtimes": runtimes(),
         "Beside idiap's fast-transformers": idiap(),
         "Decoding": decode(),
-        "How the cost grows": cases_alone(
-            "scaling.jsonl", "Lengths, heads, patterns with as many pairs, packed documents"),
+        "How the cost grows": scaling(),
         "What modifications of scores cost": cases_alone("scores.jsonl", "One thing at a time"),
         "Whole models": models(),
         "Accuracy": accuracy(),
@@ -196,7 +280,8 @@ def performance():
 
 
 def main():
-    for name, lines in (("README.md", readme()), ("docs/performance.md", performance())):
+    for name, lines in (("README.md", readme()), ("docs/performance.md", performance()),
+                        ("docs/mechanisms.md", mechanisms() + mechanism_lengths())):
         path = ROOT / name
         text = path.read_text()
         begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
