@@ -224,19 +224,19 @@ def mechanisms():
             continue
         fastest = min(rows[0]["tokens"] / speed[name]["train_tokens_per_second"] for name, rows in runs.items())
         body = []
-        for name, rows in runs.items():
+        for name, rows in sorted(runs.items(), key=lambda item: -statistics.mean(row["accuracy"] for row in item[1])):
             scores = [100 * row["accuracy"] for row in rows]
             equal = statistics.mean(100 * accuracy_at(row, speed[name], fastest) for row in rows)
-            spread = f" ({min(scores):.1f} to {max(scores):.1f})" if len(scores) > 1 else ""
+            extremes = f" ({min(scores):.1f} to {max(scores):.1f})" if len(scores) > 1 else ""
             attention = re.search(r"--attention (\S+)", rows[0]["command"])[1].replace("|", "\\|")
-            body.append([f"`{attention}`", f"{rows[0]['parameters']:,}", f"{statistics.mean(scores):.1f}{spread}",
+            body.append([f"`{attention}`", f"{rows[0]['parameters']:,}", f"{statistics.mean(scores):.1f}{extremes}",
                          f"{equal:.1f}", f"{speed[name]['train_tokens_per_second']:,}",
                          f"{speed[name]['evaluation_tokens_per_second']:,}", f"{speed[name]['peak_mib']:,}"])
         row = next(iter(runs.values()))[0]
         seeds = len(next(iter(runs.values())))
-        lines += [f"**{task}**: {row['steps']} steps, {row['tokens']:,} tokens, {seeds} seed{'s' * (seeds > 1)} (mean, least to most), "
-                  f"{row['precision']}; the last accuracy is that on the validation examples after the {fastest:.0f} s that the fastest "
-                  f"takes for all steps:", "",
+        spread = f"{seeds} seeds (mean, least to most)" if seeds > 1 else "one seed"
+        lines += [f"**{task}**: {row['steps']} steps, {row['tokens']:,} tokens, {spread}, {row['precision']}; at equal time: on the "
+                  f"validation examples after the {fastest:.0f} s that the fastest takes for all steps:", "",
                   *table(["attention", "parameters", "test accuracy", "at equal time", "training tokens/s", "evaluation tokens/s",
                           "training peak MiB"], body), ""]
     return lines
