@@ -86,17 +86,19 @@ def mechanisms():
     tasks = [task for task in runs if task in speeds]
     if not tasks:
         return
+    names = list(dict.fromkeys(name for task in tasks for name in runs[task]))
     figure, panels = plt.subplots(1, len(tasks), figsize=(5 * len(tasks), 4), squeeze=False)
     for axes, task in zip(panels[0], tasks):
         for name, rows in runs[task].items():
             if name in speeds[task]:
-                speed = speeds[task][name][0]["train_tokens_per_second"]
+                i = names.index(name)
+                speed = speeds[task][name][0]["train_tokens_per_second"] / 1000
                 scores = [100 * row["accuracy"] for row in rows]
-                axes.plot(speed, statistics.mean(scores), "o", color="C0")
-                axes.plot([speed, speed], [min(scores), max(scores)], color="C0")
-                axes.annotate(name, (speed, statistics.mean(scores)), xytext=(4, 3), textcoords="offset points", fontsize=7)
-        axes.set(xscale="log", xlabel="training tokens/s", ylabel="test accuracy, %", title=task)
+                axes.plot([speed, speed], [min(scores), max(scores)], color=f"C{i % 10}")
+                axes.plot(speed, statistics.mean(scores), "o" if i < 10 else "^", color=f"C{i % 10}", label=name)
+        axes.set(xlabel="training, 1,000 tokens/s", ylabel="test accuracy, %", title=task)
         axes.grid(alpha=0.3)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.91, 0.5), fontsize=8)
     save(figure, "mechanisms.svg")
 
 
@@ -105,7 +107,7 @@ def mechanism_lengths():
     found = per_mechanism("mechanism_lengths.jsonl", ["step"]).get("train")
     if not found:
         return
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5))
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), gridspec_kw=dict(wspace=0.3))
     for axes, key, unit, label in ((panels[0], "ms_min", 1e3, "s"), (panels[1], "bytes_peak", 2**20, "peak MiB of the process")):
         for i, (name, rows) in enumerate(found.items()):
             points = sorted((row["length"], row[key] / unit) for row in rows)
