@@ -72,7 +72,7 @@ TASKS = {
                     "--train.batch_tokens", "8192", "--train.lr", "2e-3", "--train.warmup_steps", "100"]),
     "recall": Task(4, (3, 64, 2, 192), 1300, "first", [*WORDS, "--model.max_length", "128", "--model.dropout", "0",
                    "--train.batch_tokens", "4096", "--train.lr", "3e-3", "--train.warmup_steps", "100"]),
-    "imdb": Task(64, (2, 64, 2, 192), 500, "mean", ["--tokenizer.kind", "byte", "--data.truncate", "head", 
+    "imdb": Task(64, (2, 64, 2, 192), 500, "mean", ["--tokenizer.kind", "byte", "--data.truncate", "head",
                  "--model.max_length", "2048", "--model.dropout", "0.1", "--train.batch_tokens", "16384", "--train.lr",
                  "2e-3", "--train.warmup_steps", "100"]),
 }
