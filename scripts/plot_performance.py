@@ -82,7 +82,7 @@ def roofline():
 
 def mechanisms():
     """Test accuracy against tokens/s of training, a panel a task."""
-    runs, speeds = (per_mechanism(name, ["task"]) for name in ("mechanisms.jsonl", "mechanism_speed.jsonl"))
+    runs, speeds = (per_mechanism(name, "task") for name in ("mechanisms.jsonl", "mechanism_speed.jsonl"))
     tasks = [task for task in runs if task in speeds]
     if not tasks:
         return
@@ -104,7 +104,7 @@ def mechanisms():
 
 def mechanism_lengths():
     """Seconds and memory of a training step against the length of its one document."""
-    found = per_mechanism("mechanism_lengths.jsonl", ["step"]).get("train")
+    found = per_mechanism("mechanism_lengths.jsonl", "step").get("train")
     if not found:
         return
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), gridspec_kw=dict(wspace=0.3))

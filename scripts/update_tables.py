@@ -193,12 +193,11 @@ def training():
                    body), ""]
 
 
-def per_mechanism(name, keys):
-    """Rows of bench/mechanisms.py by `keys`, then by mechanism."""
+def per_mechanism(name, key):
+    """Rows of bench/mechanisms.py by their `key`, then by mechanism."""
     found = {}
     for row in rows_of(name):
-        key = tuple(row[k] for k in keys)
-        found.setdefault(key[0] if len(key) == 1 else key, {}).setdefault(row["mechanism"], []).append(row)
+        found.setdefault(row[key], {}).setdefault(row["mechanism"], []).append(row)
     return found
 
 
@@ -216,8 +215,8 @@ def accuracy_at(row, speed, seconds):
 
 def mechanisms():
     """bench/mechanisms.py train and speed: a table a task."""
-    lines, speeds = [], per_mechanism("mechanism_speed.jsonl", ["task"])
-    for task, runs in per_mechanism("mechanisms.jsonl", ["task"]).items():
+    lines, speeds = [], per_mechanism("mechanism_speed.jsonl", "task")
+    for task, runs in per_mechanism("mechanisms.jsonl", "task").items():
         speed = {name: rows[0] for name, rows in speeds.get(task, {}).items()}
         runs = {name: rows for name, rows in runs.items() if name in speed}
         if not runs:
@@ -244,7 +243,7 @@ def mechanisms():
 
 def mechanism_lengths():
     """bench/mechanisms.py lengths: seconds and memory of a training step."""
-    found = per_mechanism("mechanism_lengths.jsonl", ["step"])
+    found = per_mechanism("mechanism_lengths.jsonl", "step")
     lines = []
     for step, by_name in found.items():
         lengths = sorted({row["length"] for rows in by_name.values() for row in rows})
