@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include <ATen/OpMathType.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros_like.h>
@@ -21,17 +22,16 @@ namespace {
 using at::Tensor;
 using Result = std::tuple<Tensor, Tensor>;  // o [1, H, D], lse [H, 1]
 
-at::ScalarType wide(const Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 /// Adds to `pools` the means of those blocks of `size` rows that have ended in `from`, of `rows`.
 void pool(const AttentionState& from, int64_t rows, int64_t size, AttentionState* pools) {
   const int64_t ended = rows / size, fresh = ended - pools->tokens;
   if (fresh == 0) return;
   const auto means = [&](const Tensor& x) {  // [n, Hkv, D]
     const Tensor last = x[0].narrow(1, pools->tokens * size, fresh * size);
-    return last.unflatten(1, {fresh, size}).to(wide(x)).mean(2).transpose(0, 1);
+    return last.unflatten(1, {fresh, size})
+        .to(at::toOpMathType(x.scalar_type()))
+        .mean(2)
+        .transpose(0, 1);
   };
   pools->append(means(from.keys), means(from.values), 0);
   pools->tokens = ended;
@@ -41,7 +41,8 @@ void pool(const AttentionState& from, int64_t rows, int64_t size, AttentionState
 Result attend(const Tensor& q, const Tensor& keys, const Tensor& values) {
   if (keys.size(2) == 0) {
     const double none = -std::numeric_limits<double>::infinity();
-    return {at::zeros_like(q), at::full({q.size(1), 1}, none, q.options().dtype(wide(q)))};
+    return {at::zeros_like(q),
+            at::full({q.size(1), 1}, none, q.options().dtype(at::toOpMathType(q.scalar_type())))};
   }
   const auto [o, lse] =
       ops::attention_decode(q.transpose(0, 1).unsqueeze(0), keys.to(q.scalar_type()),
@@ -125,7 +126,7 @@ Tensor hmatrix_step(const Tensor& q, const AttentionState& state, int64_t block)
   const int64_t position = state.tokens, half = block / 2;
   std::vector<Tensor> o, lse;
   const auto add = [&](const Result& part, int64_t l) {
-    o.push_back(std::get<0>(part).to(wide(q)));
+    o.push_back(std::get<0>(part).to(at::toOpMathType(q.scalar_type())));
     lse.push_back(std::get<1>(part) + static_cast<double>(l) * std::log(2.0));
   };
   const int64_t own = position / block;

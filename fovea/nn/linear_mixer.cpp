@@ -3,6 +3,7 @@
 #include <cmath>
 #include <tuple>
 
+#include <ATen/OpMathType.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
@@ -27,10 +28,6 @@ namespace fovea::nn {
 namespace {
 
 constexpr double kEpsilon = 1e-5;
-
-at::ScalarType wide(const at::Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 /// Rows of length 1.
 at::Tensor unit(const at::Tensor& x) {
@@ -149,7 +146,7 @@ void LinearMixerImpl::map_features(at::Tensor* q, at::Tensor* k) {
 
 /// Δ [T, H]
 at::Tensor LinearMixerImpl::steps(const at::Tensor& raw) {
-  return at::softplus(raw.to(wide(raw)) + parameter("step_bias"));
+  return at::softplus(raw.to(at::toOpMathType(raw.scalar_type())) + parameter("step_bias"));
 }
 
 /// Logarithms: [T, H], or [T, H, D] by channel.
@@ -160,13 +157,15 @@ at::Tensor LinearMixerImpl::decay(const at::Tensor& x, const at::Tensor& steps) 
     for (int64_t h = 0; h < heads; ++h) {
       logs.push_back(std::log1p(-std::exp2(-5.0 - static_cast<double>(h))));
     }
-    return at::tensor(logs, at::TensorOptions().dtype(wide(x))).expand({tokens, heads});
+    return at::tensor(logs, at::TensorOptions().dtype(at::toOpMathType(x.scalar_type())))
+        .expand({tokens, heads});
   }
   if (options.mechanism() == Mechanism::kGla) {
     const at::Tensor low = at::linear(x, parameter("decay_down_weight"));
     const at::Tensor logits =
         at::linear(low, parameter("decay_up_weight"), parameter("decay_bias"));
-    return (at::log_sigmoid(logits.to(wide(x))) / 16).view({tokens, heads, sizes_.key_dim});
+    return (at::log_sigmoid(logits.to(at::toOpMathType(x.scalar_type()))) / 16)
+        .view({tokens, heads, sizes_.key_dim});
   }
   return sizes_.steps ? -at::exp(parameter("log_rate")) * steps : at::Tensor();
 }
@@ -218,7 +217,7 @@ at::Tensor LinearMixerImpl::forward(const at::Tensor& x, const Packing& packing,
   arguments.causal = options.causal();
   arguments.normalise = reads_both_sides(options.mechanism());
   arguments.decay = decay(x, step);
-  if (sizes_.delta) arguments.beta = at::sigmoid(parts[2].to(wide(x)));
+  if (sizes_.delta) arguments.beta = at::sigmoid(parts[2].to(at::toOpMathType(x.scalar_type())));
   if (!arguments.normalise && !mamba) {
     arguments.scale = 1 / std::sqrt(static_cast<double>(sizes_.key_dim));
   }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include <ATen/OpMathType.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/elu.h>
 #include <ATen/ops/full.h>
@@ -27,10 +28,6 @@ double first_gain(Mechanism mechanism, int64_t dim) {
   const auto d = static_cast<double>(dim);
   if (mechanism == Mechanism::kLinear) return -std::log(d);
   return mechanism == Mechanism::kHedgehog ? std::log(d / 2) : 0;
-}
-
-at::ScalarType wide(const at::Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
 /// x [T, H, D] by a matrix for each head, [H, F, D].
@@ -136,7 +133,7 @@ at::Tensor WindowMemoryImpl::whole(const at::Tensor& qkv, const Packing& packing
   const at::Tensor o =
       std::get<0>(ops::attention_qkv(qkv, heads, packing.cu_seqlens, window_text_, arguments));
   const auto parts = qkv.to(o.scalar_type()).split_with_sizes({heads, kv_heads, kv_heads}, 1);
-  const auto type = at::TensorOptions().dtype(wide(o));
+  const auto type = at::TensorOptions().dtype(at::toOpMathType(o.scalar_type()));
   const at::Tensor nothing =
       at::full({heads, tokens}, -std::numeric_limits<double>::infinity(), type);
   return gated(o, std::get<0>(ops::linear_memory(
@@ -172,7 +169,8 @@ at::Tensor WindowMemoryImpl::step(const at::Tensor& qkv, const ops::AttentionArg
 /// Adds rows k, v [n, Hkv, D] to the state's sums Σ f(k) [v 1].
 void WindowMemoryImpl::remember(const at::Tensor& k, const at::Tensor& v, AttentionState* state) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const at::Tensor keys = k.to(wide(k)), values = v.to(wide(v));
+  const at::Tensor keys = k.to(at::toOpMathType(k.scalar_type())),
+                   values = v.to(at::toOpMathType(v.scalar_type()));
   const at::Tensor mapped_keys = key_features(keys);
   const at::Tensor f = (mapped_keys.defined() ? mapped_keys : at::elu(keys) + 1).permute({1, 2, 0});
   const at::Tensor weighed =
@@ -186,7 +184,7 @@ std::tuple<at::Tensor, at::Tensor> WindowMemoryImpl::remembered(const at::Tensor
                                                                 const AttentionState& state) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const int64_t heads = options.heads(), kv_heads = options.kv_heads(), dim = options.head_dim();
-  const at::Tensor queries = q.to(wide(q));
+  const at::Tensor queries = q.to(at::toOpMathType(q.scalar_type()));
   const Features f = query_features(queries);
   const at::Tensor rows =
       (f.rows.defined() ? f.rows : at::elu(queries) + 1).reshape({kv_heads, heads / kv_heads, -1});
