@@ -266,10 +266,8 @@ std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
 Status linear_attention_forward(const LinearAttentionProblem& problem,
                                 const LinearAttentionOutputs& outputs) {
   if (const auto unmet = unmet_conditions(problem, outputs); !unmet.empty()) return invalid(unmet);
-  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
-    problem.q.dtype == DType::kF64 ? forward(problem, outputs, *engine.linear_f64)
-                                   : forward(problem, outputs, *engine.linear_f32);
-  });
+  return run_linear(problem.q.dtype, !problem.beta.empty(),
+                    [&](const auto& kernels) { forward(problem, outputs, kernels); });
 }
 
 Status linear_attention_step(const LinearAttentionProblem& problem,
@@ -285,10 +283,8 @@ Status linear_attention_step(const LinearAttentionProblem& problem,
     c.add("an initial and a final state", "none");
   }
   if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
-  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
-    problem.q.dtype == DType::kF64 ? step(problem, outputs, *engine.linear_f64)
-                                   : step(problem, outputs, *engine.linear_f32);
-  });
+  return run_linear(problem.q.dtype, !problem.beta.empty(),
+                    [&](const auto& kernels) { step(problem, outputs, kernels); });
 }
 
 Status linear_attention_backward(const LinearAttentionProblem& problem,
@@ -299,10 +295,8 @@ Status linear_attention_backward(const LinearAttentionProblem& problem,
   expect_outputs(c, problem, outputs);
   expect_gradients(c, problem, outputs, gradients);
   if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
-  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
-    problem.q.dtype == DType::kF64 ? backward(problem, outputs, gradients, *engine.linear_f64)
-                                   : backward(problem, outputs, gradients, *engine.linear_f32);
-  });
+  return run_linear(problem.q.dtype, !problem.beta.empty(),
+                    [&](const auto& kernels) { backward(problem, outputs, gradients, kernels); });
 }
 
 }  // namespace fovea

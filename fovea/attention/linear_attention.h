@@ -65,8 +65,12 @@ std::vector<std::string> unmet_conditions(const LinearAttentionProblem& problem,
 
 /// Computes o, denominator and the final state. Errors: kInvalidInput with all unmet conditions.
 /// Numerics: f32 arithmetic and states for f32, bf16 and f16 storage, f64 for f64; one rounding at
-/// the end; decays are added up as logarithms, so nothing overflows at any length; bits do not
-/// depend on the thread count. A NaN or infinity reaches its chunk of 16 steps and what follows.
+/// the end. Of bf16 storage engines with a bf16 unit (avx512_bf16, scalar) round the operands of
+/// products to bf16, features, states, weights and gradients, unless writes are delta: at most 3 in
+/// a product of the forward, 4 of the backward, each by 2^-8 at most; sums and kept states are f32.
+/// Decays are added up as logarithms, so nothing overflows at any length; bits do not depend on the
+/// thread count. A NaN or infinity reaches its chunk of 16 steps (32 on avx512_bf16) and what
+/// follows.
 /// Cost: 4·D·Dv multiply-adds a step and head and some for the chunks, linear in the length; memory
 /// beyond the results does not grow with it. Source: Katharopoulos et al. 2020; with a constant
 /// decay a head Sun et al. 2023 (RetNet), with one a step Dao and Gu 2024 (Mamba-2), with one

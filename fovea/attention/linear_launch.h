@@ -44,11 +44,18 @@ kernels::LinearValues<T> values_at(const TensorView& t, int64_t batch, int64_t h
   return {t.row<T>(batch, head, begin), step * t.strides[2]};
 }
 
-/// Runs `body` with the engine for operands of `dtype`; a failed allocation becomes a status.
+/// Runs `body` with the kernels for operands of `dtype`; a failed allocation becomes a status.
+/// Delta writes have none for operands of bf16.
 template <typename Body>
-Status run_linear(DType dtype, const Body& body) {
+Status run_linear(DType dtype, bool delta, const Body& body) {
   try {
-    body(kernels::engine_for(dtype == DType::kF64 ? DType::kF64 : DType::kF32));
+    const kernels::LinearKernels<float>* bf16 =
+        dtype == DType::kBF16 && !delta ? kernels::engine_for(dtype).linear_bf16 : nullptr;
+    if (dtype == DType::kF64) {
+      body(*kernels::engine_for(dtype).linear_f64);
+    } else {
+      body(bf16 ? *bf16 : *kernels::engine_for(DType::kF32).linear_f32);
+    }
   } catch (const std::bad_alloc&) {
     return {ErrorCode::kFailed, "linear_attention: no memory for the scratch of this problem"};
   } catch (const Error& error) {  // FOVEA_MAX_ISA names no instruction set

@@ -190,10 +190,8 @@ Status linear_memory_forward(const LinearMemoryProblem& problem, const LinearMem
   Conditions c("linear_memory");
   expect_problem(c, problem, result);
   if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
-  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
-    problem.q.dtype == DType::kF64 ? forward(problem, result, *engine.linear_f64)
-                                   : forward(problem, result, *engine.linear_f32);
-  });
+  return run_linear(problem.q.dtype, false,
+                    [&](const auto& kernels) { forward(problem, result, kernels); });
 }
 
 Status linear_memory_backward(const LinearMemoryProblem& problem, const LinearMemoryResult& result,
@@ -207,10 +205,8 @@ Status linear_memory_backward(const LinearMemoryProblem& problem, const LinearMe
   expect_like(c, "d_v", gradients.d_v, problem.v);
   expect_rows(c, "d_gain", gradients.d_gain, problem.q);
   if (const auto unmet = c.take(); !unmet.empty()) return invalid(unmet);
-  return run_linear(problem.q.dtype, [&](const kernels::Engine& engine) {
-    problem.q.dtype == DType::kF64 ? backward(problem, result, gradients, *engine.linear_f64)
-                                   : backward(problem, result, gradients, *engine.linear_f32);
-  });
+  return run_linear(problem.q.dtype, false,
+                    [&](const auto& kernels) { backward(problem, result, gradients, kernels); });
 }
 
 }  // namespace fovea

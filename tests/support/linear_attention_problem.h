@@ -10,6 +10,7 @@
 #include "tests/support/tolerance.h"
 
 #include "fovea/attention/linear_attention.h"
+#include "fovea/kernels/attention/engine.h"
 #include "fovea/reference/linear_attention_reference.h"
 
 namespace fovea::testing {
@@ -194,6 +195,11 @@ struct LinearTensors {
   }
 };
 
+/// Whether linear attention multiplies operands that it rounded to bf16, on the present engine.
+inline bool rounds_operands(DType dtype, bool delta) {
+  return dtype == DType::kBF16 && !delta && kernels::engine_for(dtype).linear_bf16;
+}
+
 /// What the oracle says, and how far each number may be off.
 ///
 /// Every result is a sum of products. Its bound is u·(8 + √L) times the same sum over absolute
@@ -202,6 +208,10 @@ struct LinearTensors {
 /// for the map, the decay's exponential and the division. On top comes half a spacing s of the
 /// storage type for what is stored in it; the backward reads the stored o, which adds s/2 to its
 /// own factor under the normaliser.
+///
+/// Operands that are rounded to bf16 (`rounded`) each bring half a spacing of it: features, states,
+/// weights and scaled gradients, of which a product of the forward has at most 3 and one of the
+/// backward 4. The normaliser's own weights have 2; a gradient through it has those of o as well.
 ///
 /// Under delta writes errors go through steps that shrink a column of the state in its norm, not
 /// element by element: absolute values are those of norms there. A key's elements become |k| / √D,
@@ -222,6 +232,7 @@ class LinearExpectation {
 
   struct Bounded {
     std::vector<double> value, bound;
+    std::vector<double> rounded;  ///< in addition, where operands are rounded
   };
   Bounded o, denominator, final, d_q, d_k, d_v, d_decay, d_beta, d_initial;
 
@@ -376,49 +387,52 @@ class LinearExpectation {
         size += std::fabs(forward.o[i] * r[row]) *
                 sums.o[row * static_cast<size_t>(dv + 1) + static_cast<size_t>(dv)];
       }
-      push(o, forward.o[i], size, 0, storage_);
+      push(o, forward.o[i], size, 0, storage_, 3);
     }
     for (size_t row = 0; row < forward.denominator.size(); ++row) {
       push(denominator, forward.denominator[row],
-           sums.o[row * static_cast<size_t>(dv + 1) + static_cast<size_t>(dv)] + p_.eps, 0, 0);
+           sums.o[row * static_cast<size_t>(dv + 1) + static_cast<size_t>(dv)] + p_.eps, 0, 0, 2);
     }
     const std::vector<double> states =
         p_.normalise ? sums.final_state : without_last(sums.final_state, dv);
-    for (size_t i = 0; i < states.size(); ++i) push(final, forward.final_state[i], states[i], 0, 0);
+    for (size_t i = 0; i < states.size(); ++i)
+      push(final, forward.final_state[i], states[i], 0, 0, 1);
   }
 
   void fill_backward(const reference::LinearProblem& a, const reference::LinearBackward& g) {
     const int64_t dim = p_.head_dim, dv = p_.value_dim;
     const double read = p_.normalise ? storage_ : 0;
+    const int chain = p_.normalise ? 4 + 2 + 3 : 4;
     for (size_t i = 0; i < p_.q.size(); ++i) {
-      push(d_q, backward.d_q[i], g.d_q[i] * slope(p_.map, p_.q[i]), read, storage_);
+      push(d_q, backward.d_q[i], g.d_q[i] * slope(p_.map, p_.q[i]), read, storage_, chain);
     }
     for (size_t i = 0; i < p_.k.size(); ++i) {
-      push(d_k, backward.d_k[i], g.d_k[i] * slope(p_.map, p_.k[i]), read, storage_);
+      push(d_k, backward.d_k[i], g.d_k[i] * slope(p_.map, p_.k[i]), read, storage_, chain);
     }
     const std::vector<double> values = without_last(g.d_v, dv);
     for (size_t i = 0; i < values.size(); ++i) {
       const double beta = t_.c.delta ? p_.beta[i / static_cast<size_t>(dv)] : 1;
-      push(d_v, backward.d_v[i], beta * values[i], 0, storage_);
+      push(d_v, backward.d_v[i], beta * values[i], 0, storage_, chain);
     }
     for (size_t row = 0; row < backward.d_beta.size(); ++row) {
       double size = 0;
       for (size_t c = row * static_cast<size_t>(dv + 1), n = 0; n < static_cast<size_t>(dv); ++n) {
         size += g.d_v[c + n] * written_[c + n];
       }
-      push(d_beta, backward.d_beta[row], size, 0, 0);
+      push(d_beta, backward.d_beta[row], size, 0, 0, 0);
     }
     if (t_.c.states) {
       const std::vector<double> states =
           p_.normalise ? g.d_initial_state : without_last(g.d_initial_state, dv);
       for (size_t i = 0; i < states.size(); ++i) {
-        push(d_initial, backward.d_initial_state[i], states[i], read, 0);
+        push(d_initial, backward.d_initial_state[i], states[i], read, 0, chain);
       }
     }
     // A decay's gradient is a difference of sums over all later steps of the sequence.
     const int64_t channels = t_.channels();
     d_decay.value = backward.d_decay;
     d_decay.bound.assign(backward.d_decay.size(), 0.0);
+    d_decay.rounded = d_decay.bound;
     std::vector<double> later(static_cast<size_t>(channels), 0.0);
     for (size_t row = rows(p_.kv_len); !p_.decay.empty() && row-- > 0;) {
       const auto in_head = static_cast<int32_t>(row % static_cast<size_t>(p_.kv_len));
@@ -433,14 +447,18 @@ class LinearExpectation {
       for (size_t c = 0; c < later.size(); ++c) {
         const size_t i = row * later.size() + c;
         d_decay.bound[i] = (factor_ + read) * (later[c] + g.d_decay[i]);
+        d_decay.rounded[i] = chain * eps(DType::kBF16) / 2 * (later[c] + g.d_decay[i]);
       }
     }
   }
 
   size_t rows(int64_t len) const { return static_cast<size_t>(p_.batch * p_.heads * len); }
 
-  void push(Bounded& to, double value, double size, double more, double storage) const {
+  /// `operands`: those in a row that may be rounded.
+  void push(Bounded& to, double value, double size, double more, double storage,
+            int operands) const {
     to.value.push_back(value);
+    to.rounded.push_back(operands * eps(DType::kBF16) / 2 * size);
     to.bound.push_back((factor_ + more) * size + (storage > 0 ? rounding(t_.c.dtype, value) : 0));
   }
 

@@ -234,6 +234,7 @@ struct Engine {
   const AttentionKernels<SplitBf16>* f32_high = nullptr;
   const LinearKernels<float>* linear_f32 = nullptr;  ///< wherever f32 is; likewise linear_f64
   const LinearKernels<double>* linear_f64 = nullptr;
+  const LinearKernels<float>* linear_bf16 = nullptr;  ///< additive writes on operands of bf16
 
   /// Calls `body` with the table that runs problems of this storage type, f32 at this precision;
   /// f16 rows are widened, and bf16 rows where there is no matrix unit for them. False when there

@@ -18,8 +18,9 @@ namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
-template <typename T>
-constexpr LinearKernels<T> kLinearKernels = {linear_forward<T>, linear_step<T>, linear_backward<T>};
+template <typename T, typename Op = T>
+constexpr LinearKernels<T> kLinearKernels = {linear_forward<T, Op>, linear_step<T>,
+                                             linear_backward<T, Op>};
 
 template <typename Op>
 void configure_unit() {

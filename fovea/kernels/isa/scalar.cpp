@@ -16,6 +16,7 @@ const Engine kScalarEngine = {.name = "scalar",
                               .f64 = &isa_scalar::kAttentionKernels<double>,
                               .bf16 = &isa_scalar::kAttentionKernels<BFloat16>,
                               .linear_f32 = &isa_scalar::kLinearKernels<float>,
-                              .linear_f64 = &isa_scalar::kLinearKernels<double>};
+                              .linear_f64 = &isa_scalar::kLinearKernels<double>,
+                              .linear_bf16 = &isa_scalar::kLinearKernels<float, BFloat16>};
 
 }  // namespace fovea::kernels

@@ -22,7 +22,8 @@ namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
-template <typename T>
+/// Op: of the operands, T or what is rounded to it.
+template <typename T, typename Op = T>
 class LinearBackward {
  public:
   LinearBackward(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients)
@@ -38,11 +39,8 @@ class LinearBackward {
     z_ = panels_.take(1, d_);
     q_ = panels_.take(kC, d_);
     k_ = panels_.take(kC, d_);
-    v_panel_ = panels_.take(kC, dv_);
     d_num_ = panels_.take(kC, dv_);
     out_ = panels_.take(kC, HWY_MAX(d_, dv_));
-    q_t_ = panels_.take(d_, kC);
-    d_num_t_ = panels_.take(dv_, kC);
     scores_ = panels_.take(kC, kC);
     d_scores_ = panels_.take(kC, kC);
     scaled_ = panels_.take(kC, d_);
@@ -51,6 +49,7 @@ class LinearBackward {
     held_ = panels_.take(kC, HWY_MAX(d_, dv_));
     clear(scores_, kC * kC);
     clear(d_scores_, kC * kC);
+    take_operands();
   }
 
   void run() {
@@ -64,6 +63,24 @@ class LinearBackward {
   }
 
  private:
+  void take_operands() {
+    if constexpr (!kPacked<Op>) {
+      v_panel_ = panels_.take(kC, dv_);
+      lanes_panel_ = panels_.take(HWY_MAX(d_, dv_), kC);
+    } else {
+      v_panel_ = nullptr;
+      panels_.take_operand(HWY_MAX(d_, dv_), kC, &lanes_panel_);
+    }
+    for (Op** x : {&q_panel_, &k_panel_, &q_pairs_, &k_pairs_, &scaled_pairs_}) {
+      panels_.take_operand(kC, d_, x);
+    }
+    for (Op** x : {&g_panel_, &g_pairs_, &v_pairs_}) panels_.take_operand(kC, dv_, x);
+    panels_.take_operand(kC, kC, &score_panel_);
+    for (Op** x : {&state_rows_, &state_pairs_, &state_lanes_}) {
+      panels_.take_operand(dv_, d_, x);
+    }
+  }
+
   // ---- forwards: states and dQ -----------------------------------------------------------------
 
   void forward_sweep() {
@@ -78,25 +95,30 @@ class LinearBackward {
       }
       load_keys(first, rows);
       decay_.load(first, rows);
+      const Operand<Op> k = as_pairs(k_, d_, rows, k_pairs_);
       if (h_.causal) {
         load_output_gradients(first, rows);
-        transpose(d_num_, dv_, kC, h_.value_dim, T{1}, d_num_t_, kC);
-        chunk_scores<T>(v_.data, v_.stride, d_num_t_, h_.value_dim, rows,
-                        h_.normalise ? d_den_ : nullptr, decay_.w(), d_scores_);
-        query_gradients(first, rows, &ahead);
+        score_gradients(rows);
+        pack_state();
+        query_gradients(first, rows, k, &ahead);
       }
-      grow_state(v_.data, v_.stride, decay_.to_end(k_, rows, scaled_), nullptr, rows, &ahead);
+      const T* written = decay_.to_end(k_, rows, scaled_);
+      grow_state(value_pairs(h_, first, rows, v_pairs_, dv_), written,
+                 written == k_ ? k : as_pairs(written, d_, rows, scaled_pairs_), nullptr, rows,
+                 &ahead);
     }
   }
 
   /// dQ of a chunk from the state before it (causal) or of all keys, to memory.
-  void query_gradients(int64_t first, int rows, Ahead<T>* ahead) {
-    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, d_num_, dv_,
-                                              state_t_, d_, out_, d_, ahead);
+  void query_gradients(int64_t first, int rows, Operand<Op> k, Ahead<T>* ahead) {
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, g_rows_, packed_t_,
+                                              out_, d_, ahead);
     if (h_.normalise) add_to_rows(d_den_, z_, rows, d_, out_);
     decay_.from_start(out_, rows, out_);
-    if (h_.causal) decay_.add_keys(d_scores_, k_, rows, out_);
-    load_features(h_, h_.q, first, rows, q_, d_);
+    if (h_.causal) {
+      decay_.add_keys(d_scores_, as_pairs(d_scores_, kC, rows, score_panel_), k_, k, rows, out_);
+    }
+    load_features<Op>(h_, h_.q, first, rows, q_, d_);
     d_decay_.set_read(q_, out_, first, rows);
     if (h_.lse.data) gain_gradients(first, rows);
     times_slope(h_, q_, rows, d_, out_);
@@ -127,13 +149,14 @@ class LinearBackward {
       }
     }
     if (h_.causal) return load_state_transposed(g_.d_final_state);
+    pack_state();
     // Not causal: dQ from the finished state first, then the state's gradient from all queries.
     for (int64_t first = 0; first < h_.q_len; first += kC) {
       const int rows = rows_of_chunk(h_.q_len, first);
       Ahead<T> ahead(h_, rows);
       ahead_of_queries(first + kC, &ahead);
       load_output_gradients(first, rows);
-      query_gradients(first, rows, &ahead);
+      query_gradients(first, rows, {}, &ahead);
     }
     load_state_transposed(g_.d_final_state);
     for (int64_t first = 0; first < h_.q_len; first += kC) {
@@ -141,10 +164,11 @@ class LinearBackward {
       Ahead<T> ahead(h_, h_.value_dim);
       ahead_of_queries(first + kC, &ahead);
       load_output_gradients(first, rows);
-      load_features(h_, h_.q, first, rows, q_, d_);
-      grow_state(d_num_, dv_, q_, d_den_, rows, &ahead);
+      load_features<Op>(h_, h_.q, first, rows, q_, d_);
+      grow_state(as_pairs(d_num_, dv_, rows, v_pairs_), q_, as_pairs(q_, d_, rows, q_pairs_),
+                 d_den_, rows, &ahead);
     }
-    transpose_state();
+    pack_states();
   }
 
   void backward_sweep() {
@@ -160,35 +184,42 @@ class LinearBackward {
       decay_.load(first, rows);
       if (h_.causal) {
         load_output_gradients(first, rows);
-        load_features(h_, h_.q, first, rows, q_, d_);
-        transpose_state();
-        transpose(d_num_, dv_, kC, h_.value_dim, T{1}, d_num_t_, kC);
-        decay_.scores(k_, q_, rows, q_t_, scores_);
-        chunk_scores<T>(v_.data, v_.stride, d_num_t_, h_.value_dim, rows,
-                        h_.normalise ? d_den_ : nullptr, decay_.w(), d_scores_);
+        load_features<Op>(h_, h_.q, first, rows, q_, d_);
+        pack_states();
+        decay_.scores(k_, k_rows_, q_, as_rows(q_, d_, kC, q_panel_), rows, lanes_panel_, scores_);
+        score_gradients(rows);
       }
-      value_gradients(first, rows, &ahead);
-      key_gradients(first, rows, &ahead);
+      const Operand<Op> g = as_pairs(d_num_, dv_, rows, g_pairs_);
+      const Operand<Op> q = as_pairs(q_, d_, rows, q_pairs_);
+      value_gradients(first, rows, g, &ahead);
+      key_gradients(first, rows, q, &ahead);
       if (h_.causal) {
-        grow_state(d_num_, dv_, decay_.from_start(q_, rows, scaled_), d_den_, rows, &ahead);
+        const T* read = decay_.from_start(q_, rows, scaled_);
+        grow_state(g, read, read == q_ ? q : as_pairs(read, d_, rows, scaled_pairs_), d_den_, rows,
+                   &ahead);
       }
     }
   }
 
-  void value_gradients(int64_t first, int rows, Ahead<T>* ahead) {
-    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim,
-                                              decay_.to_end(k_, rows, scaled_), d_, state_, dv_,
-                                              out_, dv_, ahead);
-    if (h_.causal) add_from_queries(scores_, d_num_, rows, h_.value_dim, dv_, out_);
+  void value_gradients(int64_t first, int rows, Operand<Op> g, Ahead<T>* ahead) {
+    const T* written = decay_.to_end(k_, rows, scaled_);
+    multiply_ahead<Walk::kRows, Into::kStore>(
+        rows, h_.value_dim, h_.head_dim,
+        written == k_ ? k_rows_ : as_rows(written, d_, rows, q_panel_), packed_, out_, dv_, ahead);
+    if (h_.causal) {
+      add_from_queries(as_rows(scores_, kC, rows, score_panel_), g, rows, h_.value_dim, out_, dv_);
+    }
     store(g_.add_k, out_, dv_, first, rows, h_.value_dim, g_.d_v);
   }
 
-  void key_gradients(int64_t first, int rows, Ahead<T>* ahead) {
-    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, v_.data, v_.stride,
-                                              state_t_, d_, out_, d_, ahead);
+  void key_gradients(int64_t first, int rows, Operand<Op> q, Ahead<T>* ahead) {
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.head_dim, h_.value_dim, v_, packed_t_, out_,
+                                              d_, ahead);
     if (h_.normalise) add_to_rows<T>(nullptr, z_, rows, d_, out_);
     decay_.to_end(out_, rows, out_);
-    if (h_.causal) decay_.add_queries(d_scores_, q_, rows, out_);
+    if (h_.causal) {
+      decay_.add_queries(d_scores_, as_rows(d_scores_, kC, rows, score_panel_), q_, q, rows, out_);
+    }
     d_decay_.add_written(k_, out_, first, rows);
     d_decay_.sum_up(first, rows);
     times_slope(h_, k_, rows, d_, out_);
@@ -213,20 +244,33 @@ class LinearBackward {
   }
 
   void load_keys(int64_t first, int rows) {
-    load_features(h_, h_.k, first, rows, k_, d_);
+    load_features<Op>(h_, h_.k, first, rows, k_, d_);
+    k_rows_ = as_rows(k_, d_, rows, k_panel_);
     v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
+  }
+
+  /// P = w ∘ (G Vᵀ + c 1ᵀ) of the chunk that is loaded.
+  void score_gradients(int rows) {
+    const Operand<Op> lanes = as_lanes(d_num_, g_rows_, dv_, kC, h_.value_dim, lanes_panel_);
+    chunk_scores<Op, T>(v_, lanes, h_.value_dim, rows, h_.normalise ? d_den_ : nullptr, decay_.w(),
+                        d_scores_);
   }
 
   /// G and c of a chunk; zero beyond `rows`.
   void load_output_gradients(int64_t first, int rows) {
-    load_chunk(h_, g_.d_o, first, rows, h_.value_dim, d_num_, dv_);
+    const Tag<T> d;
+    const int64_t bytes = size_of(h_.dtype);
     clear(d_den_, kC);
     if (h_.normalise) {
-      load_chunk(h_, h_.o, first, rows, h_.value_dim, out_, dv_);
-      row_dots(d_num_, dv_, out_, dv_, rows, dv_, d_den_);
+      stored_row_dots<T>(static_cast<const char*>(g_.d_o.data) + first * g_.d_o.stride * bytes,
+                         g_.d_o.stride,
+                         static_cast<const char*>(h_.o.data) + first * h_.o.stride * bytes,
+                         h_.o.stride, h_.dtype, rows, h_.value_dim, d_den_);
     }
     h_.lse.data ? joined_weights(first, rows) : own_weights(first, rows);
-    scale_rows(dots_, rows, dv_, d_num_);
+    load_mapped<Op>(h_, g_.d_o, first, rows, h_.value_dim, d_num_, dv_,
+                    [&](int r, Vec<T> x) HWY_ATTR { return hn::Mul(hn::Set(d, dots_[r]), x); });
+    g_rows_ = as_rows(d_num_, dv_, kC, g_panel_);
   }
 
   void own_weights(int64_t first, int rows) {
@@ -254,14 +298,29 @@ class LinearBackward {
     }
   }
 
-  /// Sᵀ = total · Sᵀ + Xᵀ Y,  z = total · z + Yᵀ c; X rows of values, Y of features. A null c is
-  /// ones.
-  void grow_state(const T* x, int ldx, const T* y, const T* c, int rows, Ahead<T>* ahead) {
+  /// Sᵀ = total · Sᵀ + Xᵀ Y,  z = total · z + Yᵀ c; X rows of values, Y of features, both by pairs.
+  /// A null c is ones.
+  void grow_state(Operand<Op> x, const T* y, Operand<Op> y_pairs, const T* c, int rows,
+                  Ahead<T>* ahead) {
     decay_.scale_transposed(h_.value_dim, state_t_);
     if (h_.normalise) decay_.scale_transposed(1, z_);
-    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, x, ldx, y, d_,
+    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.value_dim, h_.head_dim, rows, x, y_pairs,
                                                state_t_, d_, ahead);
     if (h_.normalise) add_rows(c, y, rows, d_, z_);
+  }
+
+  void pack_state() { packed_t_ = as_pairs(state_t_, d_, h_.value_dim, state_pairs_); }
+  /// And transposed.
+  void pack_states() {
+    pack_state();
+    packed_ = as_lanes(state_t_, as_rows(state_t_, d_, dv_, state_rows_), d_, dv_, h_.head_dim,
+                       state_lanes());
+  }
+  Op* state_lanes() {
+    if constexpr (kPacked<Op>)
+      return state_lanes_;
+    else
+      return state_;
   }
 
   void load_state_transposed(const T* state) {
@@ -282,15 +341,19 @@ class LinearBackward {
   int d_, dv_;
   T* state_t_;  ///< [Dv, D] Sᵀ, later dSᵀ
   T* state_;    ///< [D, Dv] dS
-  T *z_, *q_, *k_, *v_panel_, *d_num_, *out_, *scaled_, *q_t_, *d_num_t_, *scores_, *d_scores_,
-      *d_den_, *dots_, *held_;
-  ChunkRows<T> v_;
+  T *z_, *q_, *k_, *d_num_, *out_, *scaled_, *scores_, *d_scores_, *d_den_, *dots_, *held_;
+  Op *v_panel_, *lanes_panel_, *q_panel_, *k_panel_, *g_panel_, *q_pairs_, *k_pairs_, *g_pairs_,
+      *v_pairs_, *scaled_pairs_, *score_panel_, *state_rows_, *state_pairs_, *state_lanes_;
+  Operand<Op> k_rows_, v_, g_rows_;
+  Operand<Op> packed_t_, packed_;  ///< the state by pairs of values, and by lanes of them
 };
 
-template <typename T>
+template <typename T, typename Op = T>
 void linear_backward(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients) {
-  head.beta.data ? DeltaBackward<T>(head, gradients).run()
-                 : LinearBackward<T>(head, gradients).run();
+  if constexpr (!kPacked<Op>) {
+    if (head.beta.data) return DeltaBackward<T>(head, gradients).run();
+  }
+  LinearBackward<T, Op>(head, gradients).run();
 }
 
 }  // namespace

@@ -8,14 +8,19 @@
 
 #include "fovea/kernels/attention/vector-inl.h"
 #include "fovea/kernels/linear/linear.h"
-#include "fovea/kernels/mma/product-inl.h"
+#include "fovea/kernels/linear/operands-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
+#ifdef FOVEA_LINEAR_CHUNK
+constexpr int kC = FOVEA_LINEAR_CHUNK;
+#else
 constexpr int kC = kLinearChunk;
+#endif
+static_assert(kC <= kLargestLinearChunk);
 
 /// Storage type whose rows a body of compute type T reads in place.
 template <typename T>
@@ -35,6 +40,14 @@ class Panels {
     T* panel = next_;
     next_ += static_cast<ptrdiff_t>(rows) * columns;
     return panel;
+  }
+  /// A panel of operands, zeros; nothing where they are no copies.
+  template <typename Op>
+  HWY_INLINE void take_operand(int rows, int columns, Op** panel) {
+    const ptrdiff_t n = kPacked<Op> ? static_cast<ptrdiff_t>(rows) * columns / kDepthOf<Op> : 0;
+    std::memset(next_, 0, sizeof(T) * static_cast<size_t>(n));
+    *panel = reinterpret_cast<Op*>(next_);
+    next_ += n;
   }
 
   const int d, dv;  ///< columns of panels of features and of values
@@ -94,13 +107,14 @@ class Ahead {
 };
 
 /// multiply() in blocks of rows, with rows of the next chunk fetched after each.
-template <Walk kWalk, Into kInto, typename T>
-HWY_INLINE void multiply_ahead(int rows, int lanes, int depth, const T* a, int lda, const T* b,
-                               int ldb, T* c, int ldc, Ahead<T>* ahead) {
+template <Walk kWalk, Into kInto, typename Op, typename T>
+HWY_INLINE void multiply_ahead(int rows, int lanes, int depth, Operand<Op> a, Operand<Op> b, T* c,
+                               int ldc, Ahead<T>* ahead) {
   constexpr int kRows = 6;  // of a register tile; see multiply()
   for (ptrdiff_t r = 0; r < rows; r += kRows) {
-    multiply<kWalk, kInto>(static_cast<int>(HWY_MIN(ptrdiff_t{kRows}, rows - r)), lanes, depth,
-                           a + (kWalk == Walk::kRows ? r * lda : r), lda, b, ldb, c + r * ldc, ldc);
+    multiply<kWalk, kInto>(static_cast<int>(HWY_MIN(ptrdiff_t{kRows}, rows - r)), lanes, depth, a,
+                           b, c + r * ldc, ldc);
+    a.data += kRows * (kWalk == Walk::kRows ? a.ld : kDepthOf<Op>);
     ahead->fetch(kRows);
   }
 }
@@ -113,28 +127,55 @@ HWY_INLINE void load_chunk(const LinearHead<T>& head, const LinearRows& x, int64
   load_rows<T>(data, head.dtype, x.stride, rows, kC, dim, panel, ld);
 }
 
-/// Rows of a chunk as the products read them: in place where the storage allows it, else a copy in
-/// `panel`.
-template <typename T>
-struct ChunkRows {
-  const T* data;
-  int stride;
-};
-template <typename T>
-HWY_INLINE ChunkRows<T> chunk_rows(const LinearHead<T>& head, const LinearRows& x, int64_t first,
-                                   int rows, int dim, T* panel, int ld) {
-  if (head.dtype == kNativeType<T> && dim == ld && x.stride <= std::numeric_limits<int>::max()) {
-    return {static_cast<const T*>(x.data) + first * x.stride, static_cast<int>(x.stride)};
+/// Rows of a chunk as the products read them by rows: in place where the storage allows it, else a
+/// copy in `panel`.
+template <typename T, typename Op>
+HWY_INLINE Operand<Op> chunk_rows(const LinearHead<T>& head, const LinearRows& x, int64_t first,
+                                  int rows, int dim, Op* panel, int ld) {
+  if constexpr (!kPacked<Op>) {
+    if (head.dtype != kNativeType<T> || dim != ld) {
+      load_chunk(head, x, first, rows, dim, panel, ld);
+      return {panel, ld};
+    }
   }
-  load_chunk(head, x, first, rows, dim, panel, ld);
-  return {panel, ld};
+  return {static_cast<const Op*>(x.data) + first * x.stride, x.stride};
 }
 
+/// Values of a chunk by pairs of rows.
+template <typename T, typename Op>
+HWY_INLINE Operand<Op> value_pairs(const LinearHead<T>& head, int64_t first, int rows, Op* panel,
+                                   int ld) {
+  const Operand<Op> v = chunk_rows(head, head.v, first, rows, head.value_dim, panel, ld);
+  if constexpr (!kPacked<Op>) {
+    return v;
+  } else {
+    pack_pairs(v.data, v.ld, rows, head.value_dim, panel, ld);
+    return {panel, ld};
+  }
+}
+
+/// `factor(r)` times row r of a panel, to rows of the tensor.
+template <typename T, typename F>
+HWY_INLINE void store_scaled_chunk(const LinearHead<T>& head, const T* panel, int ld,
+                                   const F& factor, int64_t first, int rows, int dim,
+                                   const LinearRows& x) {
+  for (int r = 0; r < rows; ++r) {
+    const T* row = panel + static_cast<ptrdiff_t>(r) * ld;
+    char* to = static_cast<char*>(x.data) + (first + r) * x.stride * size_of(head.dtype);
+    if constexpr (sizeof(T) == 4) {
+      if (head.dtype == DType::kBF16) {
+        store_bf16_row(row, dim, factor(r), reinterpret_cast<BFloat16*>(to));
+        continue;
+      }
+    }
+    store_rows<T>(row, ld, 1, dim, factor(r), to, head.dtype, x.stride);
+  }
+}
 template <typename T>
 HWY_INLINE void store_chunk(const LinearHead<T>& head, const T* panel, int ld, int64_t first,
                             int rows, int dim, const LinearRows& x) {
-  char* data = static_cast<char*>(x.data) + first * x.stride * size_of(head.dtype);
-  store_rows<T>(panel, ld, rows, dim, T{1}, data, head.dtype, x.stride);
+  store_scaled_chunk(
+      head, panel, ld, [](int) { return T{1}; }, first, rows, dim, x);
 }
 
 /// Adds to what is there, which `held` [kC, ld] takes on the way.
@@ -149,53 +190,57 @@ HWY_INLINE void add_chunk(const LinearHead<T>& head, T* panel, int ld, int64_t f
   store_chunk(head, panel, ld, first, rows, dim, x);
 }
 
-/// Row r times factor[r].
-template <typename T>
-HWY_INLINE void store_scaled_chunk(const LinearHead<T>& head, const T* panel, int ld,
-                                   const T* factor, int64_t first, int rows, int dim,
-                                   const LinearRows& x) {
-  char* data = static_cast<char*>(x.data) + first * x.stride * size_of(head.dtype);
-  for (int r = 0; r < rows; ++r) {
-    store_rows<T>(panel + static_cast<ptrdiff_t>(r) * ld, ld, 1, dim, factor[r],
-                  data + r * x.stride * size_of(head.dtype), head.dtype, x.stride);
-  }
-}
-
 template <typename T>
 HWY_INLINE Vec<T> exp(Vec<T> x) {
   return exp2(hn::Mul(x, hn::Set(Tag<T>(), static_cast<T>(1.4426950408889634074))));
 }
 
-template <typename T>
+/// f(x) as exact as an operand of type Op needs it.
+template <typename Op, typename T>
 HWY_INLINE Vec<T> feature(FeatureMap map, Vec<T> x) {
   const Tag<T> d;
+  if (map == FeatureMap::kIdentity) return x;
   if (map == FeatureMap::kRelu) {  // keeps NaN
     return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Zero(d), x);
   }
-  return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Add(x, hn::Set(d, T{1})), exp<T>(x));
+  const auto log2e = hn::Set(d, static_cast<T>(1.4426950408889634074));
+  const auto slope = MatrixUnit<Op>::exp2_weight(hn::Mul(x, log2e));
+  return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Add(x, hn::Set(d, T{1})), slope);
 }
 
-/// f(x) of a chunk's rows; what is beyond `rows` and `dim` stays zero.
-template <typename T>
+/// f(r, x) of a chunk's rows x; what is beyond `rows` and `dim` is zero.
+template <typename Op, typename T, typename F>
+HWY_INLINE void load_mapped(const LinearHead<T>& head, const LinearRows& x, int64_t first, int rows,
+                            int dim, T* panel, int ld, const F& f) {
+  const Tag<T> d;
+  const auto map_rows = [&](const auto* from, int64_t stride) HWY_ATTR {
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < ld; c += kLanesOf<T>) {
+        hn::Store(f(r, load_as(d, from + r * stride + c)), d,
+                  panel + static_cast<ptrdiff_t>(r) * ld + c);
+      }
+    }
+  };
+  if (dim == ld && head.dtype == kNativeType<T>) {
+    map_rows(static_cast<const T*>(x.data) + first * x.stride, x.stride);
+  } else if (kPacked<Op> && dim == ld) {
+    map_rows(static_cast<const BFloat16*>(x.data) + first * x.stride, x.stride);
+  } else {
+    load_chunk(head, x, first, rows, dim, panel, ld);
+    map_rows(panel, ld);
+    for (int r = 0; r < rows; ++r) {
+      for (int c = dim; c < ld; ++c) panel[static_cast<ptrdiff_t>(r) * ld + c] = 0;
+    }
+  }
+  clear(panel + static_cast<ptrdiff_t>(rows) * ld, static_cast<ptrdiff_t>(kC - rows) * ld);
+}
+
+/// Features of a chunk's rows.
+template <typename Op, typename T>
 HWY_INLINE void load_features(const LinearHead<T>& head, const LinearRows& x, int64_t first,
                               int rows, T* panel, int ld) {
-  const Tag<T> d;
-  const T* data = static_cast<const T*>(x.data) + first * x.stride;
-  const bool in_place = head.dtype == kNativeType<T> && head.head_dim == ld;
-  if (head.map == FeatureMap::kIdentity || !in_place) {
-    load_chunk(head, x, first, rows, head.head_dim, panel, ld);
-    if (head.map == FeatureMap::kIdentity) return;
-  } else {
-    clear(panel + static_cast<ptrdiff_t>(rows) * ld, static_cast<ptrdiff_t>(kC - rows) * ld);
-  }
-  for (int r = 0; r < rows; ++r) {
-    T* row = panel + static_cast<ptrdiff_t>(r) * ld;
-    const T* from = in_place ? data + r * x.stride : row;
-    for (int c = 0; c < ld; c += kLanesOf<T>) {
-      hn::Store(feature<T>(head.map, hn::LoadU(d, from + c)), d, row + c);
-    }
-    for (int c = head.head_dim; c < ld; ++c) row[c] = 0;
-  }
+  load_mapped<Op>(head, x, first, rows, head.head_dim, panel, ld,
+                  [&](int, Vec<T> v) HWY_ATTR { return feature<Op, T>(head.map, v); });
 }
 
 /// gradient *= f'(x), told by the feature f(x) itself: e^x is its own slope.
@@ -268,18 +313,18 @@ HWY_INLINE void add_to_rows(const T* factor, const T* x, int rows, int ld, T* y)
   }
 }
 
-/// Scores of a chunk, [key][query]: w ∘ (x yᵀ + c), x the keys' rows [kC, ld], y_t [dim, kC] the
-/// queries' transposed, c [kC] one number a query or null. Blocks below the diagonal are not
-/// written and must be zero.
-template <typename T>
-HWY_INLINE void chunk_scores(const T* x, int ld, const T* y_t, int dim, int rows, const T* c,
+/// Scores of a chunk, [key][query]: w ∘ (x yᵀ + c), x the keys' rows, y_t the queries' lanes, c
+/// [kC] one number a query or null. Blocks below the diagonal are not written and must be zero.
+template <typename Op, typename T>
+HWY_INLINE void chunk_scores(Operand<Op> x, Operand<Op> y_t, int dim, int rows, const T* c,
                              const T* w, T* scores) {
   const Tag<T> d;
   for (int b = 0; b < rows; b += kBlock) {
     const int keys = HWY_MIN(kBlock, rows - b);
     T* block = scores + b * kC + b;
-    multiply<Walk::kRows, Into::kStore>(keys, kC - b, dim, x + static_cast<ptrdiff_t>(b) * ld, ld,
-                                        y_t + b, kC, block, kC);
+    multiply<Walk::kRows, Into::kStore>(keys, kC - b, dim, Operand<Op>{x.data + b * x.ld, x.ld},
+                                        Operand<Op>{y_t.data + b * kDepthOf<Op>, y_t.ld}, block,
+                                        kC);
     for (int j = b; j < b + keys; ++j) {
       for (int i = b; i < kC; i += kLanesOf<T>) {
         T* at = scores + j * kC + i;
@@ -294,25 +339,28 @@ HWY_INLINE void chunk_scores(const T* x, int ld, const T* y_t, int dim, int rows
 /// Rows of a triangular product that are clipped together: a register tile's.
 constexpr int kClip = 6;
 
-/// y[query] += Σ_key scores[key][query] · x[key] within the triangle.
-template <typename T>
-HWY_INLINE void add_from_keys(const T* scores, const T* x, int ldx, int rows, int dim, T* y,
-                              int ldy) {
+/// y[query] += Σ_key scores[key][query] · x[key] within the triangle; scores and x by pairs of
+/// keys.
+template <typename Op, typename T>
+HWY_INLINE void add_from_keys(Operand<Op> scores, Operand<Op> x, int rows, int dim, T* y, int ldy) {
   for (int r = 0; r < rows; r += kClip) {
     const int queries = HWY_MIN(kClip, rows - r);
-    multiply<Walk::kColumns, Into::kAdd>(queries, dim, r + queries, scores + r, kC, x, ldx,
+    multiply<Walk::kColumns, Into::kAdd>(queries, dim, r + queries,
+                                         Operand<Op>{scores.data + r * kDepthOf<Op>, scores.ld}, x,
                                          y + static_cast<ptrdiff_t>(r) * ldy, ldy);
   }
 }
 
-/// y[key] += Σ_query scores[key][query] · x[query] within the triangle.
-template <typename T>
-HWY_INLINE void add_from_queries(const T* scores, const T* x, int rows, int dim, int ld, T* y) {
+/// y[key] += Σ_query scores[key][query] · x[query] within the triangle; scores by rows, x by pairs.
+template <typename Op, typename T>
+HWY_INLINE void add_from_queries(Operand<Op> scores, Operand<Op> x, int rows, int dim, T* y,
+                                 int ldy) {
+  static_assert(kClip % kDepthOf<Op> == 0);
   for (int r = 0; r < rows; r += kClip) {
     const int keys = HWY_MIN(kClip, rows - r);
-    multiply<Walk::kRows, Into::kAdd>(keys, dim, rows - r, scores + r * kC + r, kC,
-                                      x + static_cast<ptrdiff_t>(r) * ld, ld,
-                                      y + static_cast<ptrdiff_t>(r) * ld, ld);
+    multiply<Walk::kRows, Into::kAdd>(
+        keys, dim, rows - r, Operand<Op>{scores.data + r * scores.ld + r, scores.ld},
+        Operand<Op>{x.data + r * x.ld, x.ld}, y + static_cast<ptrdiff_t>(r) * ldy, ldy);
   }
 }
 

@@ -21,6 +21,8 @@
 // one factor a row, both at most 1: again nothing is subtracted (Yang et al. 2024, §4.3, whose
 // secondary chunks end in pairs taken one by one). Every pair belongs to one level of halving.
 
+#include <bit>
+
 #include "fovea/kernels/linear/chunk-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -86,26 +88,43 @@ class ChunkDecay {
     }
   }
 
-  /// Scores [key][query], w ∘ (K Qᵀ). Overwrites q_t [D, kC] with Qᵀ where that serves.
-  HWY_INLINE void scores(const T* k, const T* q, int rows, T* q_t, T* scores) const {
+  /// Scores [key][query], w ∘ (K Qᵀ), of features and their operands by rows. Overwrites q_t
+  /// [D, kC].
+  template <typename Op>
+  HWY_INLINE void scores(const T* k, Operand<Op> k_rows, const T* q, Operand<Op> q_rows, int rows,
+                         Op* q_t, T* scores) const {
     if (by_channel()) return channel_scores(k, q, rows, scores);
-    transpose(q, d_, kC, h_.head_dim, T{1}, q_t, kC);
-    chunk_scores<T>(k, d_, q_t, h_.head_dim, rows, nullptr, w_, scores);
+    const Operand<Op> lanes = as_lanes(q, q_rows, d_, kC, h_.head_dim, q_t);
+    chunk_scores<Op, T>(k_rows, lanes, h_.head_dim, rows, nullptr, w_, scores);
+  }
+  HWY_INLINE void scores(const T* k, const T* q, int rows, T* q_t, T* scores_out) const {
+    scores<T>(k, {k, d_}, q, {q, d_}, rows, q_t, scores_out);
   }
 
   /// y[query] += Σ_key a[key][query] · k[key], and y[key] += Σ_query a[key][query] · q[query], with
-  /// weights by channel; others are in `a` already.
-  HWY_INLINE void add_keys(const T* a, const T* k, int rows, T* y) const {
+  /// weights by channel; others are in `a` already, and the operands are used: pairs, but a's
+  /// second rows.
+  template <typename Op>
+  HWY_INLINE void add_keys(const T* a, Operand<Op> a_pairs, const T* k, Operand<Op> k_pairs,
+                           int rows, T* y) const {
     by_channel() ? add_levels<true>(a, k, rows, y)
-                 : add_from_keys(a, k, d_, rows, h_.head_dim, y, d_);
+                 : add_from_keys(a_pairs, k_pairs, rows, h_.head_dim, y, d_);
+  }
+  HWY_INLINE void add_keys(const T* a, const T* k, int rows, T* y) const {
+    add_keys<T>(a, {a, kC}, k, {k, d_}, rows, y);
+  }
+  template <typename Op>
+  HWY_INLINE void add_queries(const T* a, Operand<Op> a_rows, const T* q, Operand<Op> q_pairs,
+                              int rows, T* y) const {
+    by_channel() ? add_levels<false>(a, q, rows, y)
+                 : add_from_queries(a_rows, q_pairs, rows, h_.head_dim, y, d_);
   }
   HWY_INLINE void add_queries(const T* a, const T* q, int rows, T* y) const {
-    by_channel() ? add_levels<false>(a, q, rows, y)
-                 : add_from_queries(a, q, rows, h_.head_dim, d_, y);
+    add_queries<T>(a, {a, kC}, q, {q, d_}, rows, y);
   }
 
  private:
-  static constexpr int kLevels = 4;
+  static constexpr int kLevels = std::countr_zero(unsigned{kC});
   static_assert(1 << kLevels == kC);
 
   HWY_INLINE const T* scaled(const T* by, const T* x, int rows, T* out) const {
@@ -276,7 +295,10 @@ class DecayGradient {
  public:
   DecayGradient(const LinearHead<T>& head, const LinearHeadGradients<T>& gradients,
                 Panels<T>* panels)
-      : g_(gradients.d_decay), d_(panels->d), by_channel_(head.decay_by_channel) {
+      : g_(gradients.d_decay),
+        dim_(head.head_dim),
+        d_(panels->d),
+        by_channel_(head.decay_by_channel) {
     later_ = reinterpret_cast<double*>(panels->take(2, d_));
     clear(later_, d_);
     width_ = by_channel_ ? head.head_dim : 1;
@@ -321,14 +343,14 @@ class DecayGradient {
         for (size_t c = 0; c < width_; ++c) g[c] += sign * a[c] * b[c];
       } else {
         T dot;
-        row_dots(a, d_, b, d_, 1, d_, &dot);
+        row_dots(a, d_, b, d_, 1, dim_, &dot);
         *g += sign * dot;
       }
     }
   }
 
   LinearValues<T> g_;
-  int d_;
+  int dim_, d_;
   bool by_channel_;
   size_t width_;
   double* later_;

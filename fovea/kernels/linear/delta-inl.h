@@ -89,7 +89,7 @@ HWY_INLINE void multiply_lower_transposed(const T* l, const T* x, int rows, int 
 /// M, T, X and U of a chunk from its keys' features, values, decay, beta [kC] and the state before
 /// it. Overwrites k_t [D, kC], k_e [kC, D] and scaled [kC, dv].
 template <typename T>
-void delta_writes(const LinearHead<T>& head, int rows, const T* k, int ldk, ChunkRows<T> v,
+void delta_writes(const LinearHead<T>& head, int rows, const T* k, int ldk, Operand<T> v,
                   const T* beta, const ChunkDecay<T>& decay, const T* state, int ld, T* k_t, T* k_e,
                   T* scaled, const DeltaChunk<T>& chunk) {
   const Tag<T> d;
@@ -99,7 +99,7 @@ void delta_writes(const LinearHead<T>& head, int rows, const T* k, int ldk, Chun
                                       decay.from_start(k, rows, k_e), ldk, state, ld, chunk.x, ld);
   for (int i = 0; i < rows; ++i) {
     const auto b = hn::Set(d, beta[i]);
-    const T* value = v.data + static_cast<ptrdiff_t>(i) * v.stride;
+    const T* value = v.data + i * v.ld;
     T* x = chunk.x + static_cast<ptrdiff_t>(i) * ld;
     for (int c = 0; c < ld; c += kLanesOf<T>) {
       const auto left = hn::Sub(hn::LoadU(d, value + c), hn::Load(d, x + c));

@@ -103,7 +103,7 @@ class DeltaBackward {
   }
 
   void load_keys(int64_t first, int rows) {
-    load_features(h_, h_.k, first, rows, k_, d_);
+    load_features<T>(h_, h_.k, first, rows, k_, d_);
     v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
     load_beta(h_, first, rows, beta_);
     decay_.load(first, rows);
@@ -124,14 +124,15 @@ class DeltaBackward {
     const int rows = rows_of_chunk(h_.kv_len, first);
     const DeltaChunk<T>& chunk = chunks_[index];
     load_keys(first, rows);
-    load_features(h_, h_.q, first, rows, q_, d_);
+    load_features<T>(h_, h_.q, first, rows, q_, d_);
     load_chunk(h_, g_.d_o, first, rows, h_.value_dim, d_num_, dv_);
     scale_all(h_.scale, static_cast<ptrdiff_t>(kC) * dv_, d_num_);
     transpose(before_[index], dv_, h_.head_dim, h_.value_dim, T{1}, state_t_, d_);
     transpose(d_state_t_, d_, h_.value_dim, h_.head_dim, T{1}, d_state_, dv_);
     decay_.scores(k_, q_, rows, t_, scores_);
     transpose(d_num_, dv_, kC, h_.value_dim, T{1}, t_, kC);
-    chunk_scores<T>(chunk.u, dv_, t_, h_.value_dim, rows, nullptr, decay_.w(), d_scores_);
+    chunk_scores<T, T>({chunk.u, dv_}, {t_, kC}, h_.value_dim, rows, nullptr, decay_.w(),
+                       d_scores_);
     query_gradients(first, rows);
     value_gradients(first, rows, chunk);
     key_gradients(first, rows, chunk);
@@ -153,7 +154,7 @@ class DeltaBackward {
     multiply<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim,
                                         decay_.to_end(k_, rows, scaled_), d_, d_state_, dv_, d_u_,
                                         dv_);
-    add_from_queries(scores_, d_num_, rows, h_.value_dim, dv_, d_u_);
+    add_from_queries<T, T>({scores_, kC}, {d_num_, dv_}, rows, h_.value_dim, d_u_, dv_);
     multiply_lower_transposed(chunk.inverse, d_u_, rows, h_.value_dim, dv_, d_r_);
     clear(d_r_ + static_cast<ptrdiff_t>(rows) * dv_, static_cast<ptrdiff_t>(kC - rows) * dv_);
     std::memcpy(p_, d_r_, sizeof(T) * static_cast<size_t>(rows) * static_cast<size_t>(dv_));
@@ -221,7 +222,7 @@ class DeltaBackward {
   T *d_state_, *d_state_t_;  ///< dS of the state after a chunk
   T *q_, *k_, *d_k_, *d_x_, *scaled_, *v_panel_, *d_num_, *d_u_, *d_r_, *p_;
   T *t_, *scores_, *d_scores_, *n_, *beta_, *dots_;
-  ChunkRows<T> v_;
+  Operand<T> v_;
   T* before_[kLinearSegment];  ///< states before the chunks of a segment
   DeltaChunk<T> chunks_[kLinearSegment];
   T* kept_;  ///< states before the segments

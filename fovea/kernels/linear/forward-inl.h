@@ -25,7 +25,8 @@ namespace fovea::kernels {
 namespace FOVEA_ISA_NAMESPACE {
 namespace {
 
-template <typename T>
+/// Op: of the operands, T or what is rounded to it. Delta writes only as T.
+template <typename T, typename Op = T>
 class LinearForward {
  public:
   explicit LinearForward(const LinearHead<T>& head)
@@ -34,14 +35,24 @@ class LinearForward {
     z_ = panels_.take(1, d_);
     q_ = panels_.take(kC, d_);
     k_ = panels_.take(kC, d_);
-    v_panel_ = panels_.take(kC, dv_);
     o_ = panels_.take(kC, dv_);
-    q_t_ = panels_.take(d_, kC);
     scores_ = panels_.take(kC, kC);
     scaled_ = panels_.take(kC, d_);
     factor_ = panels_.take(1, kC);
     beta_ = panels_.take(1, kC);
-    delta_ = take_delta_chunk(&panels_);
+    if constexpr (!kPacked<Op>) {
+      v_panel_ = panels_.take(kC, dv_);
+      q_t_ = panels_.take(d_, kC);
+      delta_ = take_delta_chunk(&panels_);
+    } else {
+      panels_.take_operand(kC, dv_, &v_panel_);
+      panels_.take_operand(d_, kC, &q_t_);
+      for (Op** x : {&q_rows_, &k_rows_, &scaled_rows_, &k_pairs_}) {
+        panels_.take_operand(kC, d_, x);
+      }
+      panels_.take_operand(d_, dv_, &state_pairs_);
+      panels_.take_operand(kC, kC, &score_pairs_);
+    }
     joined_ = panels_.take(kC, dv_);
     lse_ = panels_.take(1, kC);
     gain_ = panels_.take(1, kC);
@@ -63,12 +74,13 @@ class LinearForward {
         load_keys(first, rows);
         write(rows, &ahead);
       }
+      const Operand<Op> state = as_pairs(state_, dv_, h_.head_dim, state_pairs_);
       for (int64_t first = 0; first < h_.q_len; first += kC) {
         const int rows = rows_of_chunk(h_.q_len, first);
         Ahead<T> ahead(h_, rows);
         ahead_of_queries(first, &ahead);
         load_queries(first, rows);
-        read(rows, &ahead);
+        read(rows, state, &ahead);
         finish(first, rows);
       }
     }
@@ -84,17 +96,21 @@ class LinearForward {
     load_keys(first, rows);
     load_queries(first, rows);
     decay_.load(first, rows);
-    decay_.scores(k_, q_, rows, q_t_, scores_);
-    if (h_.beta.data) {
-      load_beta(h_, first, rows, beta_);
-      delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, q_t_, scaled_, o_, delta_);
-      v_ = {delta_.u, dv_};
+    decay_.scores(k_, as_rows(k_, d_, rows, k_rows_), q_, q_operand_, rows, q_t_, scores_);
+    if constexpr (!kPacked<Op>) {
+      if (h_.beta.data) write_delta(first, rows);
     }
-    read(rows, &ahead);
-    add_from_keys(scores_, v_.data, v_.stride, rows, h_.value_dim, o_, dv_);
+    read(rows, as_pairs(state_, dv_, h_.head_dim, state_pairs_), &ahead);
+    add_from_keys(as_pairs(scores_, kC, rows, score_pairs_), v_, rows, h_.value_dim, o_, dv_);
     if (h_.normalise) add_score_sums(rows);
     finish(first, rows);
     write(rows, &ahead);
+  }
+
+  void write_delta(int64_t first, int rows) {
+    load_beta(h_, first, rows, beta_);
+    delta_writes(h_, rows, k_, d_, v_, beta_, decay_, state_, dv_, q_t_, scaled_, o_, delta_);
+    v_ = {delta_.u, dv_};
   }
 
   void ahead_of_keys(int64_t first, Ahead<T>* ahead) const {
@@ -107,17 +123,21 @@ class LinearForward {
   }
 
   void load_keys(int64_t first, int rows) {
-    load_features(h_, h_.k, first, rows, k_, d_);
-    v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
+    load_features<Op>(h_, h_.k, first, rows, k_, d_);
+    v_ = value_pairs(h_, first, rows, v_panel_, dv_);
   }
 
-  void load_queries(int64_t first, int rows) { load_features(h_, h_.q, first, rows, q_, d_); }
+  void load_queries(int64_t first, int rows) {
+    load_features<Op>(h_, h_.q, first, rows, q_, d_);
+    q_operand_ = as_rows(q_, d_, kC, q_rows_);
+  }
 
   /// o = (e ∘ Q) S, factor = (e ∘ Q) z
-  void read(int rows, Ahead<T>* ahead) {
+  void read(int rows, Operand<Op> state, Ahead<T>* ahead) {
     const T* q = decay_.from_start(q_, rows, scaled_);
-    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, q, d_, state_, dv_,
-                                              o_, dv_, ahead);
+    const Operand<Op> a = q == q_ ? q_operand_ : as_rows(q, d_, rows, scaled_rows_);
+    multiply_ahead<Walk::kRows, Into::kStore>(rows, h_.value_dim, h_.head_dim, a, state, o_, dv_,
+                                              ahead);
     if (!h_.normalise) return;
     clear(factor_, kC);
     row_dots(q, d_, z_, 0, rows, d_, factor_);
@@ -145,7 +165,8 @@ class LinearForward {
         factor_[i] = h_.scale;
       }
     }
-    store_scaled_chunk(h_, o_, dv_, factor_, first, rows, h_.value_dim, h_.o);
+    const auto factor = [&](int r) { return factor_[r]; };
+    store_scaled_chunk(h_, o_, dv_, factor, first, rows, h_.value_dim, h_.o);
   }
 
   /// Logarithms throughout, the larger of the two subtracted: nothing overflows. A memory without
@@ -189,8 +210,8 @@ class LinearForward {
   void write(int rows, Ahead<T>* ahead) {
     const T* k = decay_.to_end(k_, rows, scaled_);
     decay_.scale_state(dv_, state_);
-    multiply_ahead<Walk::kColumns, Into::kAdd>(h_.head_dim, h_.value_dim, rows, k, d_, v_.data,
-                                               v_.stride, state_, dv_, ahead);
+    multiply_ahead<Walk::kColumns, Into::kAdd>(
+        h_.head_dim, h_.value_dim, rows, as_pairs(k, d_, rows, k_pairs_), v_, state_, dv_, ahead);
     if (!h_.normalise) return;
     decay_.scale_transposed(1, z_);
     add_rows<T>(nullptr, k, rows, d_, z_);
@@ -200,15 +221,17 @@ class LinearForward {
   Panels<T> panels_;
   ChunkDecay<T> decay_;
   int d_, dv_;
-  T *state_, *z_, *q_, *k_, *v_panel_, *o_, *q_t_, *scaled_, *scores_, *factor_, *beta_;
+  T *state_, *z_, *q_, *k_, *o_, *scaled_, *scores_, *factor_, *beta_;
   T *joined_, *lse_, *gain_, *keep_;
+  Op *v_panel_, *q_t_, *q_rows_ = nullptr, *k_rows_ = nullptr, *scaled_rows_ = nullptr,
+                       *k_pairs_ = nullptr, *state_pairs_ = nullptr, *score_pairs_ = nullptr;
   DeltaChunk<T> delta_;
-  ChunkRows<T> v_;
+  Operand<Op> q_operand_, v_;
 };
 
-template <typename T>
+template <typename T, typename Op = T>
 void linear_forward(const LinearHead<T>& head) {
-  LinearForward<T>(head).run();
+  LinearForward<T, Op>(head).run();
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace fovea::kernels {
 /// Steps that are worked on together: inside a chunk attention is quadratic, between chunks it goes
 /// through the state.
 constexpr int kLinearChunk = 16;
+constexpr int kLargestLinearChunk = 32;  ///< that an engine may take instead
 
 /// Columns of a panel that holds rows of `dim` values: whole cache lines of f32.
 constexpr int linear_stride(int dim) { return (dim + 15) / 16 * 16; }
@@ -69,10 +70,11 @@ struct LinearHeadGradients {
 /// Chunks between the states that the backward of delta writes keeps.
 constexpr int kLinearSegment = 16;
 
-/// Elements of scratch that the forward needs, and the backward of additive writes.
+/// Elements of scratch that the forward needs, and the backward of additive writes, operands of
+/// bf16 with them.
 inline int64_t linear_scratch(int head_dim, int value_dim) {
-  const int64_t d = linear_stride(head_dim), dv = linear_stride(value_dim), c = kLinearChunk;
-  return 2 * d * dv + c * (14 * d + 7 * dv) + 5 * c * c + 11 * c;
+  const int64_t d = linear_stride(head_dim), dv = linear_stride(value_dim), c = kLargestLinearChunk;
+  return 4 * d * dv + c * (18 * d + 10 * dv) + 7 * c * c + 11 * c;
 }
 
 /// Elements of scratch that the backward of delta writes needs: D · Dv every 256 steps, and more.

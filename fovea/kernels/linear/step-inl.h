@@ -70,8 +70,8 @@ void linear_step(const LinearHead<T>& head) {
   T* v = panels.take(1, panels.dv);
   T* o = panels.take(1, panels.dv);
   T* alpha = panels.take(1, panels.d);
-  load_features(head, head.q, 0, 1, q, panels.d);
-  load_features(head, head.k, 0, 1, k, panels.d);
+  load_features<T>(head, head.q, 0, 1, q, panels.d);
+  load_features<T>(head, head.k, 0, 1, k, panels.d);
   load_rows<T>(head.v.data, head.dtype, head.v.stride, 1, 1, head.value_dim, v, panels.dv);
   const Tag<T> d;
   for (int i = 0; i < panels.d; ++i) {

@@ -105,6 +105,19 @@ HWY_INLINE void store_bf16(Vec<float> first, Vec<float> second, BFloat16* dst) {
 #endif
 }
 
+/// dst[c] = factor · src[c].
+HWY_INLINE void store_bf16_row(const float* src, int dim, float factor, BFloat16* dst) {
+  constexpr int kLanes = kLanesOf<float>;
+  const Tag<float> d;
+  const auto scale = hn::Set(d, factor);
+  int c = 0;
+  for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {
+    store_bf16(hn::Mul(scale, hn::LoadU(d, src + c)),
+               hn::Mul(scale, hn::LoadU(d, src + c + kLanes)), dst + c);
+  }
+  for (; c < dim; ++c) dst[c].bits = bf16_bits(factor * src[c]);
+}
+
 HWY_INLINE void store_words(Vec<uint32_t> words, BFloat16* dst) {
   std::memcpy(static_cast<void*>(dst), &words, sizeof words);
 }
