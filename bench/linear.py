@@ -1,21 +1,28 @@
 #!/usr/bin/env python3
-"""Gated delta attention beside plain PyTorch: chunked, and step by step.
+"""Gated delta attention beside plain PyTorch, chunked and step by step; and how time grows with length.
 
-    .venv/bin/python bench/linear.py [--threads 2] [--length 4096] >> bench/results/linear.jsonl
+    .venv/bin/python bench/linear.py [--threads 2] [--length 4096] > bench/results/linear.jsonl
 
-One JSON object a line: what, direction, milliseconds (least and median), and how often fovea is as
-fast. All through torch, forward and torch.autograd.grad, alternating in one process.
+Prints the machine, then a JSON object a line: what, direction, milliseconds (least and median), and
+how often fovea is as fast. All through torch, forward and torch.autograd.grad, alternating in one
+process. Then linear attention (elu + 1, normalised) and gated delta of 2 heads by length, to 1,048,576
+tokens: nanoseconds a token and head, and how many times those of the shortest.
 """
 
 import argparse
+import datetime
 import json
+import os
 import statistics
 import sys
 import time
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # results of 512 MB: else a quarter to half of the time is the system's
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+from case import machine_name  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 import fovea  # noqa: E402
@@ -69,8 +76,46 @@ def ours(q, k, v, g, beta, scale):
     )
 
 
+def gated_delta_inputs(heads, length, dim, dtype=torch.float32):
+    make = lambda *dims: torch.randn(1, heads, length, *dims)
+    q, v, d_o = (make(dim).to(dtype) for _ in range(3))
+    k = F.normalize(make(dim), dim=-1).to(dtype)
+    g, beta = F.logsigmoid(make()) / 16, make().sigmoid()
+    return [x.requires_grad_() for x in (q, k, v, g, beta)], d_o
+
+
+def timed(call, inputs, d_o):
+    """Milliseconds of a forward and of its gradients."""
+    start = time.perf_counter()
+    o = call(*inputs)
+    middle = time.perf_counter()
+    torch.autograd.grad(o, inputs, d_o)
+    return (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3
+
+
+def by_length(dim, heads=2):
+    calls = {
+        "linear": lambda q, k, v, g, beta: fovea.linear_attention(q, k, v, causal=True),
+        "gated_delta": lambda *inputs: ours(*inputs, dim**-0.5),
+    }
+    for mechanism, call in calls.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            first = None
+            for length in (4096, 65536, 262144, 1048576):
+                inputs, d_o = gated_delta_inputs(heads, length, dim, dtype)
+                inputs = inputs[: 3 if mechanism == "linear" else 5]
+                run = lambda *x: call(*x, *[None] * (5 - len(x)))
+                times = [timed(run, inputs, d_o) for _ in range(3 if length > 100000 else 10)]
+                per_token = [min(t) * 1e6 / (heads * length) for t in zip(*times)]
+                first = first or per_token
+                for direction, ns, short in zip(("forward", "backward"), per_token, first):
+                    print(json.dumps(dict(mechanism=mechanism, direction=direction, dtype=str(dtype)[6:], heads=heads,
+                                          length=length, head_dim=dim, ns_per_token_and_head=round(ns, 1),
+                                          of_the_shortest=round(ns / short, 3))), flush=True)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--heads", type=int, default=12)
@@ -79,13 +124,9 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    shape = (1, arguments.heads, arguments.length)
-    make = lambda *dims: torch.randn(*shape, *dims)
-    q, v = make(arguments.head_dim), make(arguments.head_dim)
-    k = F.normalize(make(arguments.head_dim), dim=-1)
-    g, beta = F.logsigmoid(make()) / 16, make().sigmoid()
-    inputs = [x.requires_grad_() for x in (q, k, v, g, beta)]
-    d_o = make(arguments.head_dim)
+    print(json.dumps(dict(machine=machine_name(), threads=arguments.threads, torch=torch.__version__,
+                          date=datetime.date.today().isoformat())), flush=True)
+    inputs, d_o = gated_delta_inputs(arguments.heads, arguments.length, arguments.head_dim)
     peers = {"fovea": ours, "torch chunked": chunked, "torch step by step": recurrent}
     scale = arguments.head_dim**-0.5
     expected = ours(*inputs, scale).detach()
@@ -97,13 +138,9 @@ def main():
         for name, peer in peers.items():
             if name == "torch step by step" and i >= 2:
                 continue
-            start = time.perf_counter()
-            o = peer(*inputs, scale)
-            middle = time.perf_counter()
-            torch.autograd.grad(o, inputs, d_o)
-            end = time.perf_counter()
-            times.setdefault((name, "forward"), []).append((middle - start) * 1e3)
-            times.setdefault((name, "backward"), []).append((end - middle) * 1e3)
+            forward, backward = timed(lambda *x: peer(*x, scale), inputs, d_o)
+            times.setdefault((name, "forward"), []).append(forward)
+            times.setdefault((name, "backward"), []).append(backward)
     for (name, direction), values in times.items():
         best = min(values)
         row = {
@@ -113,14 +150,12 @@ def main():
             "heads": arguments.heads,
             "length": arguments.length,
             "head_dim": arguments.head_dim,
-            "threads": arguments.threads,
             "ms_min": round(best, 3),
             "ms_median": round(statistics.median(values), 3),
             "fovea_is_faster": round(best / min(times["fovea", direction]), 2),
-            "torch": torch.__version__,
         }
-        print(json.dumps(row))
-    sys.stdout.flush()
+        print(json.dumps(row), flush=True)
+    by_length(arguments.head_dim)
 
 
 if __name__ == "__main__":

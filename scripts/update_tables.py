@@ -138,6 +138,30 @@ def idiap():
             *table(["work", "step", "fovea", "idiap fast-transformers", "ratio"], body), ""]
 
 
+def linear():
+    """bench/linear.py: peers of gated delta attention, and time by length."""
+    rows = rows_of("linear.jsonl")
+    if not rows:
+        return []
+    machine, *rows = rows
+    peers = [row for row in rows if "what" in row]
+    names = list(dict.fromkeys(row["what"] for row in peers))
+    ms = {(row["what"], row["direction"]): row["ms_min"] for row in peers}
+    body = [[name, ms[name, "forward"], ms[name, "backward"], f"{sum(ms[name, d] for d in ('forward', 'backward')) / sum(ms['fovea', d] for d in ('forward', 'backward')):.1f}x"]
+            for name in names]
+    grown, lengths = {}, sorted({row["length"] for row in rows if "dtype" in row})
+    for row in rows:
+        if "dtype" in row:
+            grown.setdefault((row["mechanism"], row["dtype"], row["direction"]), {})[row["length"]] = row
+    by_length = [[*key, *(f"{at[n]['ns_per_token_and_head']} ({at[n]['of_the_shortest']:.2f})" for n in lengths)]
+                 for key, at in grown.items()]
+    return [f"Gated delta attention, f32, {peers[0]['heads']} heads of {peers[0]['head_dim']}, {peers[0]['length']:,} tokens, ms, and fovea's speed "
+            f"in both directions against each ({machine['machine']}, {machine['threads']} threads, PyTorch {machine['torch']}; `bench/linear.py`, "
+            f"{machine['date']}):", "", *table(["what", "forward", "backward", "fovea is faster"], body), "",
+            "By length, 2 heads of 64, causal, results in pages of 2 MB (docs/python.md): ns a token and head, and that over the shortest's:", "",
+            *table(["mechanism", "type", "direction", *(f"{n:,}" for n in lengths)], by_length), ""]
+
+
 def accuracy():
     """bench/accuracy.py: largest and mean error against double precision."""
     rows = rows_of("accuracy.jsonl")
@@ -269,6 +293,7 @@ def performance():
         "Short lengths": attention(name="short.jsonl"),
         "Beside other runtimes": runtimes(),
         "Beside idiap's fast-transformers": idiap(),
+        "Linear attention": linear(),
         "Decoding": decode(),
         "How the cost grows": scaling(),
         "What modifications of scores cost": cases_alone("scores.jsonl", "One thing at a time"),
