@@ -67,18 +67,18 @@ class LinearBackward {
     if constexpr (!kPacked<Op>) {
       v_panel_ = panels_.take(kC, dv_);
       lanes_panel_ = panels_.take(HWY_MAX(d_, dv_), kC);
+      state_lanes_ = state_;
     } else {
-      v_panel_ = nullptr;
+      v_panel_ = nullptr;  // values are read where they lie
       panels_.take_operand(HWY_MAX(d_, dv_), kC, &lanes_panel_);
+      panels_.take_operand(d_, dv_, &state_lanes_);
     }
     for (Op** x : {&q_panel_, &k_panel_, &q_pairs_, &k_pairs_, &scaled_pairs_}) {
       panels_.take_operand(kC, d_, x);
     }
     for (Op** x : {&g_panel_, &g_pairs_, &v_pairs_}) panels_.take_operand(kC, dv_, x);
     panels_.take_operand(kC, kC, &score_panel_);
-    for (Op** x : {&state_rows_, &state_pairs_, &state_lanes_}) {
-      panels_.take_operand(dv_, d_, x);
-    }
+    for (Op** x : {&state_rows_, &state_pairs_}) panels_.take_operand(dv_, d_, x);
   }
 
   // ---- forwards: states and dQ -----------------------------------------------------------------
@@ -181,16 +181,18 @@ class LinearBackward {
       ahead.add(g_.d_v, first - kC, h_.kv_len, h_.value_dim);
       if (h_.causal) ahead_of_queries(first - kC, &ahead);
       load_keys(first, rows);
+      k_rows_ = as_rows(k_, d_, rows, k_panel_);
       decay_.load(first, rows);
+      Operand<Op> g = {}, q = {};
       if (h_.causal) {
         load_output_gradients(first, rows);
         load_features<Op>(h_, h_.q, first, rows, q_, d_);
+        g = as_pairs(d_num_, dv_, rows, g_pairs_);
+        q = as_pairs(q_, d_, rows, q_pairs_);
         pack_states();
         decay_.scores(k_, k_rows_, q_, as_rows(q_, d_, kC, q_panel_), rows, lanes_panel_, scores_);
         score_gradients(rows);
       }
-      const Operand<Op> g = as_pairs(d_num_, dv_, rows, g_pairs_);
-      const Operand<Op> q = as_pairs(q_, d_, rows, q_pairs_);
       value_gradients(first, rows, g, &ahead);
       key_gradients(first, rows, q, &ahead);
       if (h_.causal) {
@@ -245,7 +247,6 @@ class LinearBackward {
 
   void load_keys(int64_t first, int rows) {
     load_features<Op>(h_, h_.k, first, rows, k_, d_);
-    k_rows_ = as_rows(k_, d_, rows, k_panel_);
     v_ = chunk_rows(h_, h_.v, first, rows, h_.value_dim, v_panel_, dv_);
   }
 
@@ -314,13 +315,7 @@ class LinearBackward {
   void pack_states() {
     pack_state();
     packed_ = as_lanes(state_t_, as_rows(state_t_, d_, dv_, state_rows_), d_, dv_, h_.head_dim,
-                       state_lanes());
-  }
-  Op* state_lanes() {
-    if constexpr (kPacked<Op>)
-      return state_lanes_;
-    else
-      return state_;
+                       state_lanes_);
   }
 
   void load_state_transposed(const T* state) {
