@@ -18,43 +18,52 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kScores = 1 << 21;  ///< of a step, over all heads
+constexpr int64_t kScores = 1 << 18;  ///< of a step, over all heads: they stay in the cache
 constexpr int64_t kTile = 64;         ///< rows of a tile of attention
 
 Tensor wide(const Tensor& x) { return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat); }
 
-/// The highest `slots` of scores [count], descending, into `out`.
+/// The blocks with the highest scores so far, descending; of equal scores the one offered first.
 template <typename T>
 class Ranking {
  public:
-  Ranking(int64_t slots, int64_t* out) : slots_(slots), out_(out), scores_(slots) { clear(); }
+  explicit Ranking(int64_t slots) : scores_(static_cast<size_t>(slots)) {}
   void begin(int64_t* out) {
     out_ = out;
-    clear();
+    std::fill(scores_.begin(), scores_.end(), -std::numeric_limits<T>::infinity());
+    std::fill_n(out_, scores_.size(), int64_t{-1});
   }
   void offer(T score, int64_t block) {
     if (!(score > scores_.back())) return;
-    int64_t at = slots_ - 1;
-    for (; at > 0 && score > scores_[static_cast<size_t>(at - 1)]; --at) {
-      scores_[static_cast<size_t>(at)] = scores_[static_cast<size_t>(at - 1)];
+    size_t at = scores_.size() - 1;
+    for (; at > 0 && score > scores_[at - 1]; --at) {
+      scores_[at] = scores_[at - 1];
       out_[at] = out_[at - 1];
     }
-    scores_[static_cast<size_t>(at)] = score;
+    scores_[at] = score;
     out_[at] = block;
+  }
+  /// Blocks block0 + [first, last) with scores row[first, last). Most are below all that is kept,
+  /// which one look at eight of them shows.
+  void offer(const T* row, int64_t first, int64_t last, int64_t block0) {
+    constexpr int64_t kLook = 8;
+    int64_t b = first;
+    for (; b + kLook <= last; b += kLook) {
+      const T lowest = scores_.back();
+      int any = 0;
+      for (int64_t i = 0; i < kLook; ++i) any |= row[b + i] > lowest ? 1 : 0;
+      for (int64_t i = 0; any && i < kLook; ++i) offer(row[b + i], block0 + b + i);
+    }
+    for (; b < last; ++b) offer(row[b], block0 + b);
   }
 
  private:
-  void clear() {
-    std::fill(scores_.begin(), scores_.end(), -std::numeric_limits<T>::infinity());
-    std::fill_n(out_, slots_, int64_t{-1});
-  }
-  int64_t slots_;
-  int64_t* out_;
   std::vector<T> scores_;
+  int64_t* out_ = nullptr;
 };
 
 /// Ranks of tokens [first, first + count) of a document whose blocks begin with `block0`; scores
-/// [G, count, blocks].
+/// [G, count, blocks]. `fixed`: neighbours, then the first block come before all others.
 template <typename T>
 void rank(const Tensor& scores, int64_t first, const Blocks& blocks, int64_t block0, bool causal,
           bool fixed, const Tensor& chosen) {
@@ -62,22 +71,22 @@ void rank(const Tensor& scores, int64_t first, const Blocks& blocks, int64_t blo
   const int64_t slots = chosen.size(2);
   const T* all = scores.const_data_ptr<T>();
   const int64_t* own_of = blocks.block_of.const_data_ptr<int64_t>();
-  // Weights are at most 1 a head: above them come, in this order, neighbours and the first block.
-  const T above = static_cast<T>(1 << 20);
+  int64_t* to = chosen.mutable_data_ptr<int64_t>();
+  constexpr T kAbove = std::numeric_limits<T>::max();
   at::parallel_for(0, count, 16, [&](int64_t begin, int64_t end) {
-    std::vector<int64_t> scratch(static_cast<size_t>(slots));
-    Ranking<T> ranking(slots, scratch.data());
+    Ranking<T> ranking(slots);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t own = own_of[first + i] - block0, last = causal ? own : width;
       for (int64_t g = 0; g < groups; ++g) {
         const T* row = all + (g * count + i) * width;
-        int64_t* out = chosen.mutable_data_ptr<int64_t>() + ((first + i) * groups + g) * slots;
-        ranking.begin(out);
-        for (int64_t b = 0; b < last; ++b) {
-          if (b == own) continue;
-          const bool near = fixed && (b == own - 1 || b == own + 1);
-          ranking.offer(near ? 2 * above : fixed && b == 0 ? above : row[b], block0 + b);
+        ranking.begin(to + ((first + i) * groups + g) * slots);
+        if (fixed) {
+          if (own > 0) ranking.offer(kAbove, block0 + own - 1);
+          if (own + 1 < last) ranking.offer(kAbove, block0 + own + 1);
+          if (own > 1) ranking.offer(kAbove / 2, block0);
         }
+        ranking.offer(row, fixed ? 1 : 0, fixed ? own - 1 : own, block0);
+        ranking.offer(row, fixed ? own + 2 : own + 1, last, block0);
       }
     }
   });
@@ -129,7 +138,8 @@ Tensor choose_blocks(const Tensor& q, const Tensor& summaries, const Packing& pa
       const Tensor queries = wide(q.narrow(0, first, count)).transpose(0, 1);  // [Hq, count, D]
       Tensor scores =
           at::bmm(queries.reshape({kv_heads, group * count, q.size(2)}), keys.narrow(2, 0, seen));
-      if (options.lse.defined()) {
+      if (options.lse.defined() &&
+          group > 1) {  // a single head's weights are ordered as its scores
         const Tensor lse = options.lse.narrow(1, first, count).reshape({kv_heads, -1, 1});
         scores = scores.mul_(scale).sub_(lse).exp_().view({kv_heads, group, count, seen}).sum(1);
       }

@@ -16,6 +16,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "fovea/nn/weighted_rows.h"
 #include "fovea/ops/once.h"
 
 namespace fovea::nn {
@@ -88,26 +89,30 @@ void merge(const Layout& layout, at::TensorList o, at::TensorList lse, const Ten
   const auto from = pointers<T>(o);
   const auto logs = pointers<Wide>(lse);
   const int64_t dim = layout.dim;
+  T* to = out.mutable_data_ptr<T>();
+  Wide* to_log = total.mutable_data_ptr<Wide>();
   constexpr Wide kNone = -std::numeric_limits<Wide>::infinity();
   at::parallel_for(0, layout.tokens * layout.heads, kGrain, [&](int64_t first, int64_t last) {
-    std::vector<Wide> sum(static_cast<size_t>(dim));
+    std::vector<const T*> rows;
+    std::vector<Wide> weights;  // their logarithms first
     for (int64_t r = first; r < last; ++r) {
-      const int64_t t = r / layout.heads, h = r % layout.heads;
+      rows.clear();
+      weights.clear();
       Wide highest = kNone, weight = 0;
-      for_rows(layout, t, h, [&](size_t i, int64_t p) { highest = std::max(highest, logs[i][p]); });
-      std::fill(sum.begin(), sum.end(), Wide(0));
-      if (highest != kNone) {
-        for_rows(layout, t, h, [&](size_t i, int64_t p) {
-          const Wide w = std::exp(logs[i][p] - highest);
-          weight += w;
-          const T* row = from[i] + p * dim;
-          for (int64_t c = 0; c < dim; ++c) sum[static_cast<size_t>(c)] += w * Wide(row[c]);
-        });
+      for_rows(layout, r / layout.heads, r % layout.heads, [&](size_t i, int64_t p) {
+        const Wide log = logs[i][p];
+        if (log == kNone) return;
+        highest = std::max(highest, log);
+        rows.push_back(from[i] + p * dim);
+        weights.push_back(log);
+      });
+      for (Wide& w : weights) {
+        w = std::exp(w - highest);
+        weight += w;
       }
       const Wide scale = weight > 0 ? 1 / weight : 0;
-      T* to = out.mutable_data_ptr<T>() + r * dim;
-      for (int64_t c = 0; c < dim; ++c) to[c] = T(scale * sum[static_cast<size_t>(c)]);
-      total.mutable_data_ptr<Wide>()[r] = weight > 0 ? highest + std::log(weight) : kNone;
+      sum_weighted_rows(weights.data(), rows.data(), std::ssize(rows), dim, scale, to + r * dim);
+      to_log[r] = weight > 0 ? highest + std::log(weight) : kNone;
     }
   });
 }
@@ -120,40 +125,41 @@ void part_gradients(const Layout& layout, const Layout::Part& part, const Tensor
   const int64_t dim = layout.dim, heads = part.heads;
   const bool shared = heads == layout.heads;
   const T* d_out = d_o.const_data_ptr<T>();
+  const T* own = o.const_data_ptr<T>();
+  const Wide* logs = lse.const_data_ptr<Wide>();
   const Wide* totals = total.const_data_ptr<Wide>();
   const Wide* rests = rest.const_data_ptr<Wide>();
+  T* to = d_part.mutable_data_ptr<T>();
+  Wide* to_log = d_lse_part.mutable_data_ptr<Wide>();
+  const int64_t* begin = part.direct() ? nullptr : part.rows.begin.const_data_ptr<int64_t>();
+  const int64_t* order = part.direct() ? nullptr : part.rows.order.const_data_ptr<int64_t>();
   constexpr Wide kNone = -std::numeric_limits<Wide>::infinity();
   at::parallel_for(0, part.count * heads, kGrain, [&](int64_t first, int64_t last) {
-    std::vector<Wide> sum(static_cast<size_t>(dim));
+    std::vector<Wide> sum(static_cast<size_t>(dim)), weights;
+    std::vector<const T*> rows;
     for (int64_t p = first; p < last; ++p) {
-      const Wide log = lse.const_data_ptr<Wide>()[p];
       Wide d_log = 0;
-      std::fill(sum.begin(), sum.end(), Wide(0));
+      rows.clear();
+      weights.clear();
       const auto add = [&](int64_t r) {  // of the merged
         if (totals[r] == kNone) return;
-        const Wide w = std::exp(log - totals[r]);
+        const Wide w = std::exp(logs[p] - totals[r]);
         d_log += w * rests[r];
-        const T* row = d_out + r * dim;
-        for (int64_t c = 0; c < dim; ++c) sum[static_cast<size_t>(c)] += w * Wide(row[c]);
+        rows.push_back(d_out + r * dim);
+        weights.push_back(w);
       };
-      if (log != kNone && part.direct()) {
+      if (logs[p] != kNone && part.direct()) {
         add(p);
-      } else if (log != kNone) {
+      } else if (logs[p] != kNone) {
         const int64_t row = shared ? p / heads : p, h = shared ? p % heads : 0;
-        const int64_t* begin = part.rows.begin.const_data_ptr<int64_t>();
-        const int64_t* order = part.rows.order.const_data_ptr<int64_t>();
         for (int64_t e = begin[row]; e < begin[row + 1]; ++e) {
           const int64_t of = order[e] / part.slots;
           add(shared ? of * layout.heads + h : of);
         }
       }
-      const T* own = o.const_data_ptr<T>() + p * dim;
-      T* to = d_part.mutable_data_ptr<T>() + p * dim;
-      for (int64_t c = 0; c < dim; ++c) {
-        d_log += sum[static_cast<size_t>(c)] * Wide(own[c]);
-        to[c] = T(sum[static_cast<size_t>(c)]);
-      }
-      d_lse_part.mutable_data_ptr<Wide>()[p] = d_log;
+      sum_weighted_rows(weights.data(), rows.data(), std::ssize(rows), dim, Wide(1), sum.data());
+      to_log[p] = d_log + dot<Wide>(sum.data(), own + p * dim, dim);
+      std::copy(sum.begin(), sum.end(), to + p * dim);
     }
   });
 }
@@ -163,13 +169,13 @@ template <typename T, typename Wide>
 void rest_of(const Layout& layout, const Tensor& o, const Tensor& d_o, const Tensor& d_lse,
              const Tensor& rest) {
   const int64_t dim = layout.dim;
+  const T* x = o.const_data_ptr<T>();
+  const T* y = d_o.const_data_ptr<T>();
+  const Wide* d_log = d_lse.defined() ? d_lse.const_data_ptr<Wide>() : nullptr;
+  Wide* to = rest.mutable_data_ptr<Wide>();
   at::parallel_for(0, layout.tokens * layout.heads, kGrain, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r) {
-      const T* x = o.const_data_ptr<T>() + r * dim;
-      const T* y = d_o.const_data_ptr<T>() + r * dim;
-      Wide sum = d_lse.defined() ? d_lse.const_data_ptr<Wide>()[r] : Wide(0);
-      for (int64_t c = 0; c < dim; ++c) sum -= Wide(x[c]) * Wide(y[c]);
-      rest.mutable_data_ptr<Wide>()[r] = sum;
+      to[r] = (d_log ? d_log[r] : Wide(0)) - dot<Wide>(x + r * dim, y + r * dim, dim);
     }
   });
 }

@@ -9,6 +9,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "fovea/nn/weighted_rows.h"
 #include "fovea/ops/once.h"
 
 namespace fovea::nn {
@@ -33,6 +34,16 @@ Tensor empty_rows(const Tensor& like, int64_t rows) {
 /// x, copied unless each row is dense: rows may lie apart, as a projection's queries do.
 Tensor dense_rows(const Tensor& x) {
   return x.size(0) > 0 && x.select(0, 0).is_contiguous() ? x : x.contiguous();
+}
+
+/// Rows are asked for so many entries before their turn: means of two rows of 1 kB then take two
+/// thirds of the time (AMD EPYC Zen 4, 2026-11-21).
+constexpr int64_t kAhead = 4;
+
+template <typename T>
+void prefetch(const T* row, int64_t size) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t c = 0; c < size; c += kLine) __builtin_prefetch(row + c);
 }
 
 int64_t grain_of(int64_t row_size) { return std::max<int64_t>(1, kGrain / (row_size + 1)); }
@@ -83,15 +94,18 @@ Tensor sum(const Tensor& y, const RowMap& map) {
     const auto* from = dense.const_data_ptr<scalar_t>();
     auto* to = x.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, map.rows(), grain_of(size), [&](int64_t first, int64_t last) {
-      std::vector<Wide> total(static_cast<size_t>(size));
+      std::vector<Wide> weights;
+      std::vector<const scalar_t*> rows;
       for (int64_t r = first; r < last; ++r) {
-        std::fill(total.begin(), total.end(), Wide(0));
+        weights.clear();
+        rows.clear();
         for (int64_t e = begin[r]; e < begin[r + 1]; ++e) {
-          const scalar_t* row = from + order[e] * stride;
-          const Wide w = weight ? static_cast<Wide>(weight[order[e]]) : Wide(1);
-          for (int64_t c = 0; c < size; ++c) total[static_cast<size_t>(c)] += w * Wide(row[c]);
+          rows.push_back(from + order[e] * stride);
+          if (e + kAhead < begin[last]) prefetch(from + order[e + kAhead] * stride, size);
+          weights.push_back(weight ? static_cast<Wide>(weight[order[e]]) : Wide(1));
         }
-        std::copy(total.begin(), total.end(), to + r * size);
+        sum_weighted_rows(weights.data(), rows.data(), std::ssize(rows), size, Wide(1),
+                          to + r * size);
       }
     });
   });

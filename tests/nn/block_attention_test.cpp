@@ -37,7 +37,8 @@ struct Inputs {
   }
 };
 
-Inputs random_inputs(const std::vector<int64_t>& lengths, uint64_t seed = 1) {
+Inputs random_inputs(const std::vector<int64_t>& lengths, uint64_t seed = 1,
+                     int64_t kv_heads = kKvHeads) {
   torch::manual_seed(seed);
   const Packing packing = packing_of(lengths);
   // Values that bfloat16 holds, so that every type makes the same choices.
@@ -45,7 +46,7 @@ Inputs random_inputs(const std::vector<int64_t>& lengths, uint64_t seed = 1) {
     return torch::randn({packing.tokens, heads, kDim}).to(torch::kBFloat16).to(torch::kDouble);
   };
   const at::Tensor gates = torch::sigmoid(random(kHeads).narrow(2, 0, 3)).to(torch::kBFloat16);
-  return Inputs{random(kHeads), random(kKvHeads), random(kKvHeads), gates, packing}.to(
+  return Inputs{random(kHeads), random(kv_heads), random(kv_heads), gates, packing}.to(
       torch::kDouble);
 }
 
@@ -114,7 +115,7 @@ at::Tensor expected(const Case& c, const Inputs& in) {
       const at::Tensor dense = x.detach().transpose(0, 1).to(torch::kDouble).contiguous();
       return Values(dense.const_data_ptr<double>(), dense.const_data_ptr<double>() + dense.numel());
     };
-    const Values o = c.oracle({kHeads, kKvHeads, one.packing.tokens, kDim, values(one.q),
+    const Values o = c.oracle({kHeads, one.k.size(1), one.packing.tokens, kDim, values(one.q),
                                values(one.k), values(one.v), c.causal},
                               values(one.gates));
     documents.push_back(
@@ -174,14 +175,16 @@ TEST(BlockAttentionTest, StepsAreTheWholeInEachDocument) {
 }
 
 TEST(BlockAttentionTest, IsItsDefinitionInEachDocument) {
-  const Inputs in = random_inputs(kLengths);
-  for (const Case& c : cases()) {
-    SCOPED_TRACE(c.name);
-    const at::Tensor oracle = expected(c, in);
-    EXPECT_LT(distance(c.run(in), oracle), 1e-12);
-    EXPECT_LT(distance(c.run(in.to(torch::kFloat)), oracle), kF32);
-    // Three roundings: of weights, of each part's result and of the merged one.
-    EXPECT_LT(distance(c.run(in.to(torch::kBFloat16)), oracle), 3 * 0x1p-8);
+  for (const int64_t kv_heads : {kKvHeads, kHeads}) {
+    const Inputs in = random_inputs(kLengths, 1, kv_heads);
+    for (const Case& c : cases()) {
+      SCOPED_TRACE(c.name + ", " + std::to_string(kv_heads) + " key heads");
+      const at::Tensor oracle = expected(c, in);
+      EXPECT_LT(distance(c.run(in), oracle), 1e-12);
+      EXPECT_LT(distance(c.run(in.to(torch::kFloat)), oracle), kF32);
+      // Three roundings: of weights, of each part's result and of the merged one.
+      EXPECT_LT(distance(c.run(in.to(torch::kBFloat16)), oracle), 3 * 0x1p-8);
+    }
   }
 }
 

@@ -19,8 +19,8 @@ TEST(RowMapTest, TakesAndSumsAreEachOthersGradient) {
   for (int64_t i = 0; i < 6; ++i) {
     if (index[i].item<int64_t>() >= 0) dense[i][index[i].item<int64_t>()] = weight[i];
   }
-  const at::Tensor x = torch::randn({5, 3}, torch::kDouble).requires_grad_();
-  const at::Tensor y = torch::randn({6, 3}, torch::kDouble).requires_grad_();
+  const at::Tensor x = torch::randn({5, 37}, torch::kDouble).requires_grad_();
+  const at::Tensor y = torch::randn({6, 37}, torch::kDouble).requires_grad_();
   EXPECT_LT(distance(take_rows(x, map), torch::matmul(dense, x)), 1e-14);
   EXPECT_LT(distance(sum_rows(y, map), torch::matmul(dense.t(), y)), 1e-14);
   EXPECT_LT(distance(torch::autograd::grad({take_rows(x, map)}, {x}, {y})[0],
@@ -54,21 +54,21 @@ TEST(MergeRowsTest, IsAttentionMergeOfTheRowsThatTheMapsName) {
   const auto random = [](at::IntArrayRef shape) {
     return torch::randn(shape, torch::kDouble).requires_grad_();
   };
-  const at::Tensor o0 = random({kTokens, kHeads, 4}), l0 = random({kHeads, kTokens});
-  const at::Tensor o1 = random({3, kHeads, 4}), l1 = random({kHeads, 3});  // shared by tokens
-  const at::Tensor o2 = random({20, 1, 4}), l2 = random({1, 20});          // slots of heads
+  const at::Tensor o0 = random({kTokens, kHeads, 37}), l0 = random({kHeads, kTokens});
+  const at::Tensor o1 = random({3, kHeads, 37}), l1 = random({kHeads, 3});  // shared by tokens
+  const at::Tensor o2 = random({20, 1, 37}), l2 = random({1, 20});          // slots of heads
   const at::Tensor rows1 = indices({0, 0, 1, 1, -1});
   const at::Tensor rows2 = torch::full({kTokens * kHeads * kSlots}, -1, torch::kLong);
   for (int64_t i = 0; i < 18; ++i) rows2[i] = (7 * i + 3) % 20;  // 2 rows are nobody's
   std::vector<at::Tensor> o = {o0}, lse = {l0};
   const at::Tensor none = torch::full({kHeads, 1}, -INFINITY, torch::kDouble);
   const at::Tensor kept1 = torch::where(rows1 < 0, 3, rows1);
-  o.push_back(torch::cat({o1, torch::zeros({1, kHeads, 4}, torch::kDouble)}).index({kept1}));
+  o.push_back(torch::cat({o1, torch::zeros({1, kHeads, 37}, torch::kDouble)}).index({kept1}));
   lse.push_back(torch::cat({l1, none}, 1).index({torch::indexing::Slice(), kept1}));
   for (int64_t s = 0; s < kSlots; ++s) {
     const at::Tensor rows = rows2.view({kTokens, kHeads, kSlots}).select(2, s);
     const at::Tensor kept = torch::where(rows < 0, 20, rows);
-    o.push_back(torch::cat({o2.squeeze(1), torch::zeros({1, 4}, torch::kDouble)}).index({kept}));
+    o.push_back(torch::cat({o2.squeeze(1), torch::zeros({1, 37}, torch::kDouble)}).index({kept}));
     lse.push_back(torch::cat({l2.squeeze(0), none[0]}).index({kept}).t());
   }
   const auto [expected_o, expected_lse] = ops::attention_merge(o, lse);
