@@ -133,7 +133,7 @@ def idiap():
         pairs.setdefault((row["work"], row["step"]), {})[row["contestant"]] = row
     body = [[*key, pair["fovea"]["ms_min"], pair["idiap"]["ms_min"], f"{pair['fovea']['ratio']}x"]
             for key, pair in pairs.items()]
-    return [f"ms, 12 heads of 64, 4,096 tokens, f32, {rows[0]['threads']} threads of {rows[0]['machine']}, in turns "
+    return [f"ms, 12 heads of 64, 4,096 tokens, f32 but where said, {rows[0]['threads']} threads of {rows[0]['machine']}, in turns "
             f"(`bench/idiap.py`, {rows[0]['date']}):", "",
             *table(["work", "step", "fovea", "idiap fast-transformers", "ratio"], body), ""]
 
