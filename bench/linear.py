@@ -94,18 +94,16 @@ def timed(call, inputs, d_o):
 
 
 def by_length(dim, heads=2):
-    calls = {
-        "linear": lambda q, k, v, g, beta: fovea.linear_attention(q, k, v, causal=True),
-        "gated_delta": lambda *inputs: ours(*inputs, dim**-0.5),
+    calls = {  # how many of q, k, v, g, beta
+        "linear": (3, lambda q, k, v: fovea.linear_attention(q, k, v, causal=True)),
+        "gated_delta": (5, lambda *inputs: ours(*inputs, dim**-0.5)),
     }
-    for mechanism, call in calls.items():
+    for mechanism, (count, call) in calls.items():
         for dtype in (torch.float32, torch.bfloat16):
             first = None
             for length in (4096, 65536, 262144, 1048576):
                 inputs, d_o = gated_delta_inputs(heads, length, dim, dtype)
-                inputs = inputs[: 3 if mechanism == "linear" else 5]
-                run = lambda *x: call(*x, *[None] * (5 - len(x)))
-                times = [timed(run, inputs, d_o) for _ in range(3 if length > 100000 else 10)]
+                times = [timed(call, inputs[:count], d_o) for _ in range(3 if length > 100000 else 10)]
                 per_token = [min(t) * 1e6 / (heads * length) for t in zip(*times)]
                 first = first or per_token
                 for direction, ns, short in zip(("forward", "backward"), per_token, first):

@@ -147,8 +147,8 @@ def linear():
     peers = [row for row in rows if "what" in row]
     names = list(dict.fromkeys(row["what"] for row in peers))
     ms = {(row["what"], row["direction"]): row["ms_min"] for row in peers}
-    body = [[name, ms[name, "forward"], ms[name, "backward"], f"{sum(ms[name, d] for d in ('forward', 'backward')) / sum(ms['fovea', d] for d in ('forward', 'backward')):.1f}x"]
-            for name in names]
+    both = {name: ms[name, "forward"] + ms[name, "backward"] for name in names}
+    body = [[name, ms[name, "forward"], ms[name, "backward"], f"{both[name] / both['fovea']:.1f}x"] for name in names]
     grown, lengths = {}, sorted({row["length"] for row in rows if "dtype" in row})
     for row in rows:
         if "dtype" in row:
